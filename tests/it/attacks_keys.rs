@@ -27,7 +27,8 @@ async fn escapes_do_not_hide_keys_that_only_the_server_sets() {
     eve.send_text(format!(r#"{{"event":"enter","message":"eve","roomId":"r",{FORGED}}}"#)).await;
     assert_eq!(eve.next().await["event"], "entered");
     let text = ann.next_text().await;
-    assert!(text.matches("root").count() == 1 && !text.contains("99"), "{text}");
+    let has_forged_number = text.contains(":99") || text.contains(r#""99""#);
+    assert!(text.matches("root").count() == 1 && !has_forged_number, "{text}");
     for event in ["message", "typing"] {
         eve.send_text(format!(r#"{{"event":"{event}","message":1,"roomId":"r",{FORGED}}}"#)).await;
         let frame = ann.next().await;

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, Presence, User};
 
 use crate::support::{
-    Client, RESUME_WINDOW, V1Client, default_rooms, enter_frame, message_frame, nth_id, recovering_rooms,
-    unlimited,
+    Client, RESUME_WINDOW, V1Client, default_rooms, enter_frame, events_arrive, message_frame, nth_id,
+    recovering_rooms, unlimited,
 };
 
 fn members_frame(after: Option<&Value>) -> Value {
@@ -130,6 +130,8 @@ async fn first_page(client: &mut Client, rooms: &ChatRooms) -> Value {
     for (member, known) in all.iter().zip(page["members"].as_array().unwrap()) {
         assert_eq!(member.info, known.get("info").map(Value::to_string));
     }
+    // The others may know of an enter before its own connection does.
+    events_arrive().await;
     assert_eq!(rooms.check_consistency().faults, []);
     page
 }

@@ -14,7 +14,7 @@ use tower_chat_rooms::{
     Recovery, RoomPolicy, User, Verdict,
 };
 
-use crate::support::{Client, Next, builder, run_other_tasks};
+use crate::support::{Client, Next, builder, events_arrive, run_other_tasks};
 
 /// Longer than any pause in a transcript.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -164,6 +164,8 @@ impl Play {
             let frame = self.next_of(at, name, &step["frame"]["roomId"]).await;
             self.compare(at, &step["frame"], &frame);
         } else if let Some(name) = name_of("cut") {
+            // The others may know of an enter before its own connection does.
+            events_arrive().await;
             self.clients.remove(name).expect(at).disconnect().await;
         } else if let Some(name) = name_of("close") {
             let code = step["code"].as_u64().unwrap() as u16;

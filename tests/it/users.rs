@@ -364,6 +364,7 @@ async fn no_more_sessions_in_no_room_are_kept_than_connections_are_allowed() {
         assert_eq!(client.next().await["event"], "welcome");
         client.disconnect().await;
     }
+    events_arrive().await;
     assert_eq!(log.take(), ["online u1", "online u2", "online u3", "offline u3"]);
     assert_eq!(rooms.stats().absent, 2);
     rooms.shutdown().await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::json;
 use tower_chat_rooms::{Admission, ChannelEvent, ChatRooms, User, event_channel};
 
-use crate::support::{Client, EventLog, assert_empty, builder, has_redis, skip_with_broker};
+use crate::support::{Client, EventLog, assert_empty, builder, events_arrive, has_redis, skip_with_broker};
 use crate::users::{connect, enter, resume, rooms};
 
 #[tokio::test(start_paused = true)]
@@ -127,6 +127,7 @@ async fn a_callback_can_ask_for_the_user_and_remove_it() {
     let mut client = Client::connect_as(&rooms, Admission::user(User::new("u")), 4096).await;
     assert_eq!(client.frames_until_close().await, (vec![json!({"event": "hint"})], 4500));
     client.task.await.unwrap();
+    events_arrive().await;
     assert_eq!(log.take(), ["u true 1 1", "u false"]);
     assert_empty(&rooms);
 }

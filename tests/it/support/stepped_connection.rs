@@ -5,6 +5,7 @@ use std::pin::Pin;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::DuplexStream;
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -38,7 +39,8 @@ impl SteppedConnection {
 
     /// Polls the server side once.
     pub(crate) async fn step(&mut self) {
-        let _ = futures_util::poll!(self.serve.as_mut());
+        // Otherwise, tokio may not let it go on after a task that has done much.
+        let _ = futures_util::poll!(unconstrained(self.serve.as_mut()));
     }
 
     /// Polls the server side until it has done what the client has sent before. With a broker, this takes several steps.
