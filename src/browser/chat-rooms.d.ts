@@ -273,8 +273,8 @@ export interface Chat {
   /**
    * Enters a room. Resolves when the room has been entered for the first time. Tries again while there is no
    * connection, or while the server refuses temporarily (`internal`, `rate_limited`, `unavailable`). Rejects with a
-   * {@link ChatError} if the client was refused permanently, the application aborted, the chat was closed, the chat has already joined
-   * the room (`already_joined`), or an option is missing or wrong.
+   * {@link ChatError} if the client was refused permanently, the application aborted, the chat was closed, the chat has
+   * already joined the room (`already_joined`), or an option is missing or wrong.
    */
   join(room: string | number, options: JoinOptions): Promise<Room>;
 
@@ -338,7 +338,8 @@ export interface Room {
    * in {@link Frame}.
    * Messages are sent in the order of the calls, at most as fast as the server allows. They wait while the
    * client isn't online. If the server refuses one only temporarily (`rate_limited`, or `internal` or `unavailable` with a
-   * `retryAfter`), the client sends it again later. Without a `retryAfter`, the promise rejects at once.
+   * `retryAfter`), the client sends it again later. After `internal` or `unavailable` without a `retryAfter`, the promise
+   * rejects at once.
    *
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
    * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
