@@ -9,10 +9,8 @@ use tokio::task::yield_now;
 use crate::clock::Clock;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::recipient::Recipient;
+use crate::delivery::spread::Frames;
 use crate::tasks::Tasks;
-
-/// After this many members, the other tasks get a turn.
-const MEMBERS_PER_TURN: usize = 256;
 
 /// Writes what a room has queued to each of its members, until nothing is queued. Without a history, the clock is read
 /// only for presence frames.
@@ -33,30 +31,18 @@ pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> imp
                 let announcement = flushing.room.take_announcement(&mut state, || clock.now());
                 (members, batch, transients, announcement)
             };
-            for (n, member) in members.iter().enumerate().filter(|_| !batch.is_empty()) {
-                if is_turn_over(n) {
-                    yield_now().await;
-                }
-                guarded(&*member.handle, |member| member.deliver(&flushing.room, &batch));
+            let room = &flushing.room;
+            if !batch.is_empty() {
+                Frames::Batch(batch).deliver_to_all(room, &members).await;
             }
             // Only after all members got the batch, so that transient frames do not delay it.
-            if let Some(transients) = &transients {
-                for (n, member) in members.iter().enumerate() {
-                    if is_turn_over(n) {
-                        yield_now().await;
-                    }
-                    guarded(&*member.handle, |member| member.deliver_transients(&flushing.room, transients));
-                }
+            if let Some(transients) = transients {
+                Frames::Transients(transients).deliver_to_all(room, &members).await;
             }
             // In count mode, this is at most one frame a second.
             if let Some(announcement) = announcement {
-                let presence = Box::new(announcement.encode(flushing.room.id().as_str()));
-                for (n, member) in members.iter().enumerate() {
-                    if is_turn_over(n) {
-                        yield_now().await;
-                    }
-                    guarded(&*member.handle, |member| member.deliver_presence(&flushing.room, &presence));
-                }
+                let presence = Box::new(announcement.encode(room.id().as_str()));
+                Frames::Presence(presence).deliver_to_all(room, &members).await;
             }
             // Yielding before this check would keep one task per busy room in the run queue, which
             // overflows at 256 and then starves some rooms.
@@ -68,10 +54,6 @@ pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> imp
             }
         }
     }
-}
-
-fn is_turn_over(members: usize) -> bool {
-    members > 0 && members.is_multiple_of(MEMBERS_PER_TURN)
 }
 
 /// Works on a member whose I/O may be the host's own and may panic. A panic ends only the member's own connection.

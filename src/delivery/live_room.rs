@@ -10,7 +10,7 @@ use crate::delivery::room_state::{RoomState, Start};
 #[cfg(feature = "test-util")]
 use crate::ids::ConnectionId;
 use crate::ids::RoomId;
-use crate::room::{Members, Profile};
+use crate::room::{MemberList, Profile};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -164,12 +164,12 @@ impl LiveRoom {
         self.lock().is_kept()
     }
 
-    pub(crate) fn members(&self) -> Members<Handle> {
+    pub(crate) fn members(&self) -> MemberList<Handle> {
         self.lock().room.members().clone()
     }
 
     /// The members and the profiles of those that have one, in the same order.
-    pub(crate) fn members_and_profiles(&self) -> (Members<Handle>, Vec<Option<Arc<Profile>>>) {
+    pub(crate) fn members_and_profiles(&self) -> (MemberList<Handle>, Vec<Option<Arc<Profile>>>) {
         let state = self.lock();
         let members = state.room.members().clone();
         let profiles = members.iter().map(|member| state.room.profile(member.id).cloned()).collect();

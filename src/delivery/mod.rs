@@ -18,6 +18,7 @@ mod replay_request;
 mod room_state;
 mod rooms;
 mod roster;
+mod spread;
 mod store_queue;
 mod transient;
 

@@ -24,7 +24,7 @@ use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
 use crate::protocol::receipt::Receipt;
-use crate::room::{Departed, Entrant, Members, Page, Profile, ReplayBuffer, Room};
+use crate::room::{Departed, Entrant, MemberList, Page, Profile, ReplayBuffer, Room};
 
 /// What the room's lock guards.
 pub(crate) struct RoomState {
@@ -375,7 +375,7 @@ impl RoomState {
     }
 
     /// What is to be delivered next, and to which members.
-    pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
+    pub(super) fn take(&mut self, now: Duration) -> (MemberList<Handle>, Batch) {
         let batch = self.pending.take();
         if let Some(replay) = &mut self.replay
             && !batch.is_empty()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::UniqueNames;
 use crate::ids::{ConnectionId, Name};
 use crate::room::elsewhere::{Elsewhere, MemberElsewhere};
+use crate::room::member_list::MemberList;
 use crate::room::names::{NameRegistry, NameTaken};
 use crate::room::roster::{Profile, ProfileChange, Profiles};
 
@@ -63,12 +64,10 @@ pub(crate) enum EnterError {
     },
 }
 
-/// Shared with the flush task while it delivers a batch, and copied if a member enters or leaves meanwhile.
-pub(crate) type Members<H> = Arc<Vec<Arc<Member<H>>>>;
-
 #[derive(Debug)]
 pub(crate) struct Room<H> {
-    members: Members<H>,
+    /// Shared with the flush task while it delivers a batch.
+    members: MemberList<H>,
     /// The members' ids in the same order, so that a search does not touch the members' memory.
     ids: Vec<ConnectionId>,
     /// Present if each name may be used only once in the room.
@@ -86,7 +85,7 @@ pub(crate) struct Room<H> {
 impl<H> Room<H> {
     pub(crate) fn new(unique_names: UniqueNames) -> Room<H> {
         Room {
-            members: Arc::default(),
+            members: MemberList::default(),
             ids: Vec::new(),
             names: NameRegistry::new(unique_names).map(Box::new),
             reserved: 0,
@@ -125,7 +124,7 @@ impl<H> Room<H> {
     }
 
     /// The members of this node.
-    pub(crate) fn members(&self) -> &Members<H> {
+    pub(crate) fn members(&self) -> &MemberList<H> {
         &self.members
     }
 
@@ -175,7 +174,7 @@ impl<H> Room<H> {
         self.ids.push(id);
         self.profiles.add(id, profile);
         let place = self.take_place();
-        self.members_mut().push(Arc::new(Member { id, name, handle, place }));
+        self.members.push(Arc::new(Member { id, name, handle, place }));
         place
     }
 
@@ -190,7 +189,7 @@ impl<H> Room<H> {
         // Searches from the end, because most members that leave have entered recently.
         let at = self.ids.iter().rposition(|member| *member == id)?;
         self.ids.remove(at);
-        let member = self.members_mut().remove(at);
+        let member = self.members.remove(at);
         self.release(&member.name);
         let was_hidden = self.profiles.remove(id).is_some_and(|profile| profile.is_hidden);
         Some(Departed { member, was_hidden })
@@ -204,7 +203,7 @@ impl<H> Room<H> {
         change: impl FnOnce(&mut Profile),
     ) -> Option<(u64, ProfileChange)> {
         let place = match self.ids.iter().position(|member| *member == id) {
-            Some(at) => self.members[at].place,
+            Some(at) => self.members.get(at)?.place,
             None => self.elsewhere.as_ref()?.place(id)?,
         };
         Some((place, self.profiles.change(id, change)))
@@ -222,8 +221,7 @@ impl<H> Room<H> {
 
     /// At most `max` visible members after this place.
     pub(crate) fn page(&self, after: u64, max: usize) -> Page {
-        let start = self.members.partition_point(|member| member.place <= after);
-        let visible = self.members[start..].iter().filter(|member| !self.is_hidden(member.id));
+        let visible = self.members.after(after).filter(|member| !self.is_hidden(member.id));
         let visible = visible.map(|member| (member.place, member.id, &member.name));
         match &self.elsewhere {
             None => self.page_of(visible, max),
@@ -278,7 +276,7 @@ impl<H> Room<H> {
     pub(crate) fn move_elsewhere(&mut self, id: ConnectionId, entry: u64) -> Option<Arc<Member<H>>> {
         let at = self.ids.iter().rposition(|member| *member == id)?;
         self.ids.remove(at);
-        let member = self.members_mut().remove(at);
+        let member = self.members.remove(at);
         self.release(&member.name);
         let elsewhere = MemberElsewhere { id, name: member.name.clone(), entry };
         self.elsewhere.get_or_insert_default().add(member.place, elsewhere);
@@ -293,9 +291,9 @@ impl<H> Room<H> {
         if elsewhere.len() == 0 {
             self.elsewhere = None;
         }
-        let at = self.members.partition_point(|member| member.place < place);
+        let at = self.members.count_before(place);
         self.ids.insert(at, id);
-        self.members_mut().insert(at, Arc::new(Member { id, name, handle, place }));
+        self.members.insert(at, Arc::new(Member { id, name, handle, place }));
         true
     }
 
@@ -309,16 +307,15 @@ impl<H> Room<H> {
     where
         H: Clone,
     {
-        let members = self.members_mut();
-        for member in members.iter_mut() {
-            if let Some(place) = places.get(&member.id) {
-                let Member { id, name, handle, .. } = &**member;
-                let (id, name, handle) = (*id, name.clone(), handle.clone());
-                *member = Arc::new(Member { id, name, handle, place: *place });
-            }
-        }
+        let moved = |member: &Arc<Member<H>>| {
+            let Some(place) = places.get(&member.id) else { return member.clone() };
+            let Member { id, name, handle, .. } = &**member;
+            Arc::new(Member { id: *id, name: name.clone(), handle: handle.clone(), place: *place })
+        };
+        let mut members: Vec<_> = self.members.iter().map(moved).collect();
         members.sort_by_key(|member| member.place);
-        self.ids = self.members.iter().map(|member| member.id).collect();
+        self.ids = members.iter().map(|member| member.id).collect();
+        self.members = members.into_iter().collect();
     }
 
     /// Moves a member of this node behind all others.
@@ -374,10 +371,6 @@ impl<H> Room<H> {
         if let Some(names) = &mut self.names {
             names.release(name);
         }
-    }
-
-    fn members_mut(&mut self) -> &mut Vec<Arc<Member<H>>> {
-        Arc::make_mut(&mut self.members)
     }
 }
 

@@ -11,6 +11,7 @@ mod attacks_presence;
 mod attacks_unread;
 mod auth;
 mod backpressure;
+mod big_rooms;
 mod browser_client;
 mod chat_page;
 mod closing_handshake;
