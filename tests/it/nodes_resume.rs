@@ -573,7 +573,7 @@ async fn a_token_that_is_used_on_all_nodes_at_once_resumes_the_session_once() {
         if !is_lost {
             assert_eq!(ann.connection.close_code().await, 4503, "{order:?}");
         }
-        for mut client in clients {
+        for client in clients {
             client.close().await;
         }
         cluster.end().await;
