@@ -179,11 +179,12 @@ async fn the_next_node_waits_for_those_that_may_still_be_there() {
     for incarnation in &lost {
         server.set_lease(incarnation, "now - 1000").await;
     }
+    let ended = [server.lease(&lost[0]).await, server.lease(&lost[1]).await];
     // Nobody has looked for lost nodes for a while.
     server.eval("redis.call('SET', '{chat}:beat', now - 3600000)").await;
     let next = TestNode::connect(Settings::new(server.url()).node_name("c").lease(WINDOW)).await;
-    for incarnation in &lost {
-        server.until_lease(incarnation, |lease| lease.is_some_and(|lease| lease > 0.0)).await;
+    for (incarnation, ended) in lost.iter().zip(ended) {
+        server.until_lease(incarnation, |lease| lease > ended).await;
     }
     // They do not renew it.
     for incarnation in &lost {
