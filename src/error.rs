@@ -47,6 +47,10 @@ pub enum SendError {
     NotAnObject,
     /// The value has no string `event`, which clients need to handle it.
     NoEvent,
+    /// The event belongs to the protocol, as `welcome` and `entered` do, so publishers may not send it.
+    ReservedEvent,
+    /// A publisher's value has a key twice, such as `event`. Parsers disagree about which of the two counts.
+    DuplicateKey,
     /// The value could not be serialized.
     Json(Box<dyn std::error::Error + Send + Sync>),
     /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)), or is larger than
@@ -73,6 +77,8 @@ impl fmt::Display for SendError {
             SendError::NoSuchConnection => f.write_str("no such connection: it has ended"),
             SendError::NotAnObject => f.write_str("the value is not a JSON object; use a map or a struct"),
             SendError::NoEvent => f.write_str("the value has no \"event\" that is a string; add one"),
+            SendError::ReservedEvent => f.write_str("the event belongs to the protocol; use another name"),
+            SendError::DuplicateKey => f.write_str("the value has a key twice, such as \"event\""),
             SendError::Json(e) => write!(f, "the value could not be serialized: {e}"),
             SendError::TooBig => {
                 f.write_str("the value does not fit into a send queue; send less, or raise `max_queue_bytes`")

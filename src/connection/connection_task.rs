@@ -135,7 +135,7 @@ impl Connection {
         let limit = engine.config().timeouts.close_timeout;
         let id = attachment.session().id();
         engine.finish(attachment.finish(reason, delay, limit)).await;
-        tracing::debug!(connection = %id, %reason, "connection closed");
+        tracing::debug!(connection = %id, %reason, code = reason.close_code(), "connection closed");
         drop(permit);
     }
 

@@ -289,7 +289,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let body = if since.or(last).is_some() { enter.body.without_replay_keys() } else { enter.body };
     let last_id = since.map(resume::last_id).transpose()?.flatten();
     let replay_request = match (since, last) {
-        (Some(since), _) => resume::since(since)?.map(ReplayRequest::Since),
+        (Some(since), _) => Some(ReplayRequest::Since(resume::since(since)?)),
         (None, last) => last.map(resume::last).transpose()?.map(ReplayRequest::Last),
     };
     if body.as_str().len() >= limits.max_enter_bytes {

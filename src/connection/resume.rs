@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::broker::NotTaken;
+use crate::broker::{BoxFuture, NotTaken};
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
@@ -52,37 +52,63 @@ pub(super) fn resume(connection: &mut Connection, resume: Resume<'_>) -> Result<
 /// tokens, while the broker may still have another node take the session over, for which the client has asked before.
 pub(super) async fn resume_anywhere(connection: &mut Connection, pending: Pending) -> Result<(), End> {
     let Pending { tokens, last_direct } = pending;
-    take_over(connection, &tokens).await?;
-    let has_resumed = connection.resume(&tokens)?;
+    let here = take_over(connection, &tokens).await?;
+    let has_resumed = connection.resume(&here)?;
     // The client may have resumed its session elsewhere meanwhile. The enters that it sent here would make it a second
     // member of its rooms.
     if !has_resumed && let Some(reason) = connection.attachment().gone() {
         return Err(End(reason));
     }
+    // Another connection of this node may have been about to resume it, too.
     if let Some(renamed) = connection.attachment().rename_record() {
-        let renamed = waiting::watch(connection, timeout(BROKER_WAIT, renamed)).await?;
-        renamed.ok().and_then(Result::ok).ok_or(End(LeaveReason::Unavailable))?;
+        ask(connection, renamed).await?.map_err(|_| End(LeaveReason::Unavailable))?;
     }
     Ok(connection.attachment().answer_resume(has_resumed, last_direct)?)
 }
 
-/// Takes over the client's sessions of other nodes.
-async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Result<(), End> {
-    let mut has_taken = false;
+/// Takes over the client's sessions of other nodes, and sees to it that no other node takes over the one of this node that
+/// the client is about to resume. Returns the tokens, without those of sessions that have moved to other nodes before.
+async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Result<Vec<ResumeToken>, End> {
+    let mut here = Vec::with_capacity(tokens.len());
+    // Whether there is a session that will have the token of this connection.
+    let mut has_session = false;
     for token in tokens {
-        if connection.attachment().knows(token) {
-            continue;
+        let is_known = connection.attachment().knows(token);
+        if is_known {
+            let claimed = if has_session { None } else { connection.attachment().claim(*token) };
+            let is_here = match claimed {
+                Some(claimed) => {
+                    has_session = ask(connection, claimed).await?.is_ok();
+                    has_session
+                }
+                None => true,
+            };
+            if is_here {
+                here.push(*token);
+                continue;
+            }
+            // Another node has it, and this one has not heard of that yet.
         }
-        let Some(taken) = connection.attachment().take_over(*token, !has_taken) else {
+        let Some(taken) = connection.attachment().take_over(*token, !has_session) else {
+            here.push(*token);
             continue;
         };
-        connection.attachment().keep_waiting();
-        let taken = waiting::watch(connection, timeout(BROKER_WAIT, taken)).await?;
-        match taken.unwrap_or(Err(NotTaken::Unavailable)) {
-            Ok(()) => has_taken = true,
-            Err(NotTaken::Unknown | NotTaken::OtherUser) => {}
+        match ask(connection, taken).await? {
+            Ok(()) => {
+                has_session = true;
+                here.push(*token);
+            }
+            Err(NotTaken::Unknown | NotTaken::OtherUser) if is_known => {}
+            Err(NotTaken::Unknown | NotTaken::OtherUser) => here.push(*token),
             Err(NotTaken::Unavailable) => return Err(End(LeaveReason::Unavailable)),
         }
     }
-    Ok(())
+    Ok(here)
+}
+
+/// Waits for the broker.
+async fn ask<T>(connection: &mut Connection, answer: BoxFuture<'static, T>) -> Result<T, End> {
+    connection.attachment().keep_waiting();
+    let answer = waiting::watch(connection, timeout(BROKER_WAIT, answer)).await?;
+    answer.map_err(|_| End(LeaveReason::Unavailable))
 }

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use tower_chat_rooms_protocol::SERVER_EVENTS;
 
+#[cfg(feature = "redis")]
+use crate::error::SendError;
 use crate::protocol::direct::LastDirect;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::unquote;
@@ -204,6 +206,20 @@ pub(crate) fn cid_and_room_of(object: &str) -> (Option<Cow<'_, str>>, Option<Cow
 /// The event's name of a frame that the server has made.
 pub(crate) fn event_of(frame: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Envelope<'_>>(frame).ok()?.event.and_then(string)
+}
+
+/// Checks an object that a program without clients publishes. To a client, an event of the protocol would look as if the
+/// server itself had sent it.
+#[cfg(feature = "redis")]
+pub(crate) fn check_published(object: &str) -> Result<(), SendError> {
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(object) else {
+        return Err(SendError::NotAnObject);
+    };
+    if envelope.twice.is_some() {
+        return Err(SendError::DuplicateKey);
+    }
+    let event = envelope.event.and_then(string).ok_or(SendError::NoEvent)?;
+    if is_of_protocol(&event) { Err(SendError::ReservedEvent) } else { Ok(()) }
 }
 
 /// The keys of profiles, which most frames do not have.

@@ -25,6 +25,9 @@ impl Position {
 }
 
 impl Epoch {
+    /// One that no room has, as far as chance allows: rooms have random ones.
+    pub(crate) const OTHER: Epoch = Epoch(u64::MAX);
+
     pub(crate) fn parse(text: &str) -> Option<Epoch> {
         let is_hex = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Epoch)

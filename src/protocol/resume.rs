@@ -57,11 +57,11 @@ pub(crate) fn tokens(json: &str) -> Result<Vec<ResumeToken>, PeerError> {
     Ok(all.iter().filter_map(|text| ResumeToken::parse(text)).collect())
 }
 
-/// The `since` of an enter; `None` if its epoch can't be from this server.
-pub(crate) fn since(json: &str) -> Result<Option<Position>, PeerError> {
+/// The `since` of an enter. Its epoch may be any string, for example that of another server.
+pub(crate) fn since(json: &str) -> Result<Position, PeerError> {
     let value: Value = serde_json::from_str(json).unwrap_or_default();
     match (value["epoch"].as_str(), value["seq"].as_u64()) {
-        (Some(epoch), Some(seq)) => Ok(Epoch::parse(epoch).map(|epoch| Position { epoch, seq })),
+        (Some(epoch), Some(seq)) => Ok(Position { epoch: Epoch::parse(epoch).unwrap_or(Epoch::OTHER), seq }),
         _ => Err(bad("\"since\" must be an object with an \"epoch\" and a \"seq\"")),
     }
 }
@@ -115,8 +115,9 @@ mod tests {
     #[test]
     fn positions() {
         let position = Position { epoch: Epoch(0xab), seq: 7 };
-        assert_eq!(since(r#"{"epoch":"00000000000000ab","seq":7}"#), Ok(Some(position)));
-        assert_eq!(since(r#"{"epoch":"of another server","seq":7}"#), Ok(None));
+        assert_eq!(since(r#"{"epoch":"00000000000000ab","seq":7}"#), Ok(position));
+        let other = Position { epoch: Epoch::OTHER, seq: 7 };
+        assert_eq!(since(r#"{"epoch":"of another server","seq":7}"#), Ok(other));
         for json in ["7", "null", "{}", r#"{"epoch":1,"seq":7}"#, r#"{"epoch":"00000000000000ab","seq":-1}"#]
         {
             assert_eq!(since(json).unwrap_err().code, ErrorCode::BadShape, "{json}");

@@ -23,8 +23,7 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
     Some(match event {
         redis::Event::Room(event) => RemoteEvent::Room(room_event_of(event)?),
         redis::Event::Transient { room, body } => RemoteEvent::Transient { room: RoomId::shared(room), body },
-        redis::Event::Reset { room, stamp, reason } => {
-            tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
+        redis::Event::Reset { room, stamp, .. } => {
             RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
         }
         redis::Event::Evicted { room, member, reason: redis::EvictionReason::NameTaken } => {

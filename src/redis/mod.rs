@@ -7,6 +7,7 @@ mod turns;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +88,9 @@ impl BrokerNode {
         let (queues, calls) = (queues(QUEUE_LENGTH), queues(CALLS_LENGTH));
         let hasher = RandomState::new();
         let (turns, user_turns, host_turns) = (Turns::default(), Turns::default(), Turns::default());
-        let broker = RedisBroker { node, runtime, turns, user_turns, host_turns, hasher, queues, calls };
+        let dropped = AtomicU64::new(0);
+        let broker =
+            RedisBroker { node, runtime, turns, user_turns, host_turns, hasher, queues, calls, dropped };
         Ok(BrokerNode { broker: Arc::new(broker), events: Box::new(Events(events)) })
     }
 }
@@ -104,6 +107,8 @@ struct RedisBroker {
     hasher: RandomState,
     queues: [mpsc::Sender<Job>; QUEUES],
     calls: [mpsc::Sender<Job>; QUEUES],
+    /// Jobs for which there was no place.
+    dropped: AtomicU64,
 }
 
 struct Events(redis::Events);
@@ -138,7 +143,15 @@ impl RedisBroker {
         let queue = &queues[self.hasher.hash_one(key) as usize % QUEUES];
         if let Err(error) = queue.try_send(job) {
             let job = error.into_inner().name();
-            tracing::warn!(job, "too much waits for Redis; something that may get lost is dropped");
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            // The first, the second, the fourth and so on.
+            if dropped.is_power_of_two() {
+                tracing::warn!(
+                    job,
+                    dropped,
+                    "too much waits for Redis; something that may get lost is dropped"
+                );
+            }
         }
     }
 
@@ -474,9 +487,11 @@ async fn work(node: Arc<redis::Node>, mut jobs: mpsc::Receiver<Job>) {
             Job::Transient { room, body } => {
                 let _ = node.send_transient(room.as_str(), &body).await;
             }
-            Job::ToAll { body } => warn_if_lost(node.send_to_all(&body).await),
-            Job::ToNode { node: number, body } => warn_if_lost(node.send_to_number(number, &body).await),
-            Job::ToUser { user, body } => warn_if_lost(send_to_user(&node, &user, &body).await),
+            Job::ToAll { body } => warn_if_lost(&node, node.send_to_all(&body).await),
+            Job::ToNode { node: number, body } => {
+                warn_if_lost(&node, node.send_to_number(number, &body).await)
+            }
+            Job::ToUser { user, body } => warn_if_lost(&node, send_to_user(&node, &user, &body).await),
         }
     }
 }
@@ -490,8 +505,11 @@ async fn send_to_user(node: &redis::Node, user: &str, body: &[u8]) -> Result<(),
     Ok(())
 }
 
-fn warn_if_lost(sent: Result<(), redis::Unavailable>) {
-    if sent.is_err() {
-        tracing::warn!("Redis cannot be reached; other nodes miss a call of this one");
+fn warn_if_lost(node: &redis::Node, sent: Result<(), redis::Unavailable>) {
+    match sent {
+        Ok(()) => {}
+        // The log has a line about the outage.
+        Err(_) if node.outage().is_some() => tracing::debug!("other nodes miss a call of this one"),
+        Err(_) => tracing::warn!("Redis cannot be reached; other nodes miss a call of this one"),
     }
 }

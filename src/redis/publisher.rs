@@ -81,9 +81,10 @@ impl RedisPublisher {
     ///
     /// # Errors
     ///
-    /// If the value is not an object with a string `event` or is too big, or if Redis cannot be reached. If Redis
-    /// cannot be reached, the object may have been sent, and another call may send it twice. Use
-    /// [`send_once`](Self::send_once) to prevent this.
+    /// If the value is not an object with a string `event`, if its event belongs to the protocol
+    /// ([`SendError::ReservedEvent`]), if it is too big, or if Redis cannot be reached. If Redis cannot be reached, the
+    /// object may have been sent, and another call may send it twice. Use [`send_once`](Self::send_once) to prevent
+    /// this.
     pub async fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<RedisSent, SendError> {
         self.publish(room.as_ref(), None, value).await
     }
@@ -205,6 +206,7 @@ impl RedisPublisher {
 
 fn serialize(value: &impl Serialize) -> Result<String, SendError> {
     let text = host_frame::serialize(value)?;
+    inbound::check_published(&text)?;
     if text.len() > MAX_BYTES { Err(SendError::TooBig) } else { Ok(text) }
 }
 

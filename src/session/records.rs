@@ -15,9 +15,10 @@ use crate::context::Context;
 use crate::delivery::Rooms;
 use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
+use crate::protocol::resume::ResumeToken;
 use crate::session::attachment::Attachment;
 use crate::session::callbacks::Callbacks;
-use crate::session::session::{Absence, Session, State};
+use crate::session::session::{self, Absence, Session, State};
 use crate::session::sessions::Sessions;
 
 /// During a shutdown, the end of a session waits about this long for the broker.
@@ -68,6 +69,26 @@ pub(super) fn close(rooms: &Rooms, record: &KeptSession) -> BoxFuture<'static, b
 }
 
 impl Attachment {
+    /// Has the broker keep a session of this node, which this connection is about to resume, under the token of this
+    /// connection, so that no other node can take it over any more. Fails if one has done so before. Returns `None` if the
+    /// broker does not keep the session, or if this connection may not resume it.
+    pub(crate) fn claim(&self, token: ResumeToken) -> Option<BoxFuture<'static, Result<(), Unavailable>>> {
+        let (broker, target) = (self.sessions().rooms().broker()?, self.sessions().by_token(&token)?);
+        if Arc::ptr_eq(&target, self.session()) {
+            return None;
+        }
+        let (own, mut state) = session::states_of(self.session(), &target);
+        own.check(self.generation()).ok()?;
+        if !state.may_be_resumed_by(&own, token) {
+            return None;
+        }
+        let new = broker.hash(&own.token?);
+        let record = state.record.as_mut()?;
+        let renamed = broker.rename_session(record, &new);
+        record.token = new;
+        Some(renamed)
+    }
+
     /// Has the broker keep the session under the token of this connection, if it keeps it under another one.
     pub(crate) fn rename_record(&self) -> Option<BoxFuture<'static, Result<(), Unavailable>>> {
         let rooms = self.sessions().rooms();

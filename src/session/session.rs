@@ -333,6 +333,17 @@ impl State {
         reason.keeps_session() || (reason == LeaveReason::Shutdown && self.may_move())
     }
 
+    /// Whether the connection of a session, which must be in no room, may resume this session with this token.
+    pub(super) fn may_be_resumed_by(&self, own: &State, token: ResumeToken) -> bool {
+        own.memberships.all().is_empty()
+            && own.verdict.is_none()
+            && !matches!(self.phase, Phase::Ended { .. })
+            && self.verdict.is_none()
+            && self.token == Some(token)
+            && self.is_worth_resuming()
+            && self.user.as_ref().map(|user| user.id()) == own.user.as_ref().map(|user| user.id())
+    }
+
     /// Whether another node can resume the session.
     pub(super) fn may_move(&self) -> bool {
         self.record.is_some() && self.verdict.is_none() && self.is_worth_resuming()

@@ -350,14 +350,7 @@ impl Sessions {
     ) -> Result<Option<Generation>, Superseded> {
         let (mut old, mut state) = session::states_of(own, session);
         old.check(generation)?;
-        let is_allowed = old.memberships.all().is_empty()
-            && old.verdict.is_none()
-            && !matches!(state.phase, Phase::Ended { .. })
-            && state.verdict.is_none()
-            && state.token == Some(token)
-            && state.is_worth_resuming()
-            && state.user.as_ref().map(|user| user.id()) == old.user.as_ref().map(|user| user.id());
-        if !is_allowed {
+        if !state.may_be_resumed_by(&old, token) {
             return Ok(None);
         }
         let socket = own.take_socket(generation).ok_or(Superseded)?;

@@ -517,9 +517,9 @@ async fn a_state_that_is_set_where_the_member_is_no_longer_is_void() {
     cluster.end().await;
 }
 
-/// The node has not heard that another one has the session, which its client has given up there. It must come back.
+/// The node has not heard that another one has the session, which its client has given up there.
 #[tokio::test(start_paused = true)]
-async fn a_client_of_a_session_that_has_moved_unnoticed_comes_back() {
+async fn a_session_that_has_moved_unnoticed_is_resumed_with_its_new_token_only() {
     let cluster = Cluster::new();
     let [one, other] = &cluster.nodes;
     let mut ann = V1Client::enter(one, "ann").await;
@@ -531,15 +531,53 @@ async fn a_client_of_a_session_that_has_moved_unnoticed_comes_back() {
     run_other_tasks().await;
     lost.disconnect().await;
     let (mut early, _) = Client::connect_v1(one, Admission::anonymous()).await;
-    early.send(resume_frame(&old_tokens)).await;
+    assert_eq!(rooms_in(&early.resume(&old_tokens).await), [""; 0]);
+    early.close().await;
+    ann.resume_tokens.push(welcome["resume"].clone());
+    let (mut new, _) = Client::connect_v1(one, Admission::anonymous()).await;
+    new.send(resume_frame(&ann.resume_tokens)).await;
     run_other_tasks().await;
     cluster.broker.set_delivering_to(cluster.numbers[0], true);
-    assert_eq!(early.close_code().await, 1013);
-    ann.resume_tokens.push(welcome["resume"].clone());
-    let entered = ann.reconnect(one).await;
-    assert_eq!((&entered["resumed"], &entered["num"]), (&json!(true), &json!(1)));
-    ann.connection.close().await;
+    assert_eq!(rooms_in(&new.next_of("resumed").await), ["r"]);
+    new.close().await;
     cluster.end().await;
+}
+
+/// As with one process: one of the connections resumes the session, the old one ends, and the others go on without a
+/// session.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_used_on_all_nodes_at_once_resumes_the_session_once() {
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (order, is_lost) in orders.into_iter().flat_map(|order| [(order, true), (order, false)]) {
+        let cluster = Cluster::new();
+        let nodes: &[ChatRooms; 3] = &cluster.nodes;
+        let mut ann = V1Client::enter(&nodes[0], "ann").await;
+        if is_lost {
+            ann.disconnect().await;
+        }
+        let mut clients = Vec::new();
+        for node in order {
+            clients.push(Client::connect_v1(&nodes[node], Admission::anonymous()).await.0);
+        }
+        cluster.broker.set_available(false);
+        for client in &mut clients {
+            client.send(resume_frame(&ann.resume_tokens)).await;
+            run_other_tasks().await;
+        }
+        cluster.broker.set_available(true);
+        let mut resumed = Vec::new();
+        for client in &mut clients {
+            resumed.push(rooms_in(&client.next_of("resumed").await).len());
+        }
+        assert_eq!(resumed, [1, 0, 0], "{order:?}");
+        if !is_lost {
+            assert_eq!(ann.connection.close_code().await, 4503, "{order:?}");
+        }
+        for client in clients {
+            client.close().await;
+        }
+        cluster.end().await;
+    }
 }
 
 /// The client has a frame that the node has not heard.

@@ -5,6 +5,7 @@
 
 mod lost_data;
 mod moving;
+mod outage_log;
 mod programs;
 mod proxy;
 mod publisher;

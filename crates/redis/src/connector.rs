@@ -8,11 +8,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, InfoDict, RedisError, Value, cmd, from_redis_value,
 };
-use tracing::{info, warn};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
 
 use crate::backoff::{Backoff, LONGEST};
 use crate::error::{ConnectError, Severity};
 use crate::link::{Link, LinkId, RESPONSE_TIMEOUT};
+use crate::log_limit::LogLimit;
 use crate::scripts::load_function;
 use crate::servers::{Kind, Servers};
 use crate::settings::Checked;
@@ -31,6 +33,44 @@ pub(crate) struct Connector {
     node_name: String,
     longest_wait: Duration,
     loads_function: bool,
+}
+
+/// The wait for Redis at the start of a process.
+pub(crate) struct Start {
+    servers: String,
+    backoff: Backoff,
+    limit: LogLimit,
+    since: Instant,
+    has_waited: bool,
+}
+
+impl Start {
+    pub(crate) fn new(connector: &Connector) -> Start {
+        let (servers, backoff) = (connector.servers(), connector.backoff());
+        Start { servers, backoff, limit: LogLimit::default(), since: Instant::now(), has_waited: false }
+    }
+
+    /// Waits until the next attempt.
+    pub(crate) async fn wait(&mut self, error: &ConnectError) {
+        self.log_wait(error);
+        self.has_waited = true;
+        sleep(self.backoff.next_wait()).await;
+    }
+
+    fn log_wait(&self, error: &ConnectError) {
+        let error = error as &dyn std::error::Error;
+        match self.limit.take() {
+            Some(_) => warn!(error, "waiting for Redis"),
+            None => debug!(error, "waiting for Redis"),
+        }
+    }
+
+    /// There is a connection.
+    pub(crate) fn log_end(&self) {
+        if self.has_waited {
+            info!(self.servers, waited = ?self.since.elapsed(), "connected to Redis");
+        }
+    }
 }
 
 impl Connector {

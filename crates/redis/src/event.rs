@@ -67,8 +67,8 @@ pub enum Event {
         /// As [`Resumed::generation`].
         generation: u64,
     },
-    /// As [`Event::SessionTaken`], but the node has only noticed that it no longer has the session. Other nodes may
-    /// also have removed the session, because this node was away for longer than the session's window.
+    /// The node no longer has a session, because other nodes have removed it: this node was away for longer than the
+    /// session's window. Or, after Redis has lost its data, another node has the session as well.
     SessionGone {
         /// The session's id.
         session: Box<str>,

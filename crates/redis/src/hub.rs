@@ -16,6 +16,7 @@ use crate::position::Position;
 use crate::queue::Queue;
 use crate::room::{Outcome, Page, Received, Room};
 use crate::stamp::Stamp;
+use crate::status::Status;
 use crate::sync::{Mutex, lock};
 
 /// The rooms of this node.
@@ -24,6 +25,7 @@ pub(crate) struct Hub {
     keys: Keys,
     rooms: Mutex<HashMap<Arc<str>, Entry>>,
     queue: Arc<Queue>,
+    status: Arc<Status>,
     /// Rooms whose logs have to be read.
     reads: mpsc::UnboundedSender<Arc<str>>,
     subscriptions: mpsc::UnboundedSender<Subscription>,
@@ -70,15 +72,26 @@ pub(crate) struct Requests {
 }
 
 impl Hub {
-    pub(crate) fn new(keys: Keys, queue: Arc<Queue>) -> (Hub, Requests) {
+    pub(crate) fn new(keys: Keys, queue: Arc<Queue>, status: Arc<Status>) -> (Hub, Requests) {
         let (reads, wanted_reads) = mpsc::unbounded_channel();
         let (subscriptions, wanted_subscriptions) = mpsc::unbounded_channel();
         let probe = watch::Sender::new(0);
         let rooms = Mutex::default();
         let (heard, dropped, lost_members) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
         let has_read = Notify::new();
-        let hub =
-            Hub { keys, rooms, queue, reads, subscriptions, probe, heard, dropped, lost_members, has_read };
+        let hub = Hub {
+            keys,
+            rooms,
+            queue,
+            status,
+            reads,
+            subscriptions,
+            probe,
+            heard,
+            dropped,
+            lost_members,
+            has_read,
+        };
         (hub, Requests { reads: wanted_reads, subscriptions: wanted_subscriptions })
     }
 
@@ -284,6 +297,7 @@ impl Hub {
         if rooms.contains_key(name) {
             self.request_read(name.clone());
         }
+        self.has_read.notify_waiters();
     }
 
     pub(crate) fn read(&self, name: &Arc<str>, page: Page) {
@@ -314,8 +328,20 @@ impl Hub {
         }
     }
 
+    /// Waits until no log has to be read.
+    pub(crate) async fn until_read(&self) {
+        loop {
+            let has_read = self.has_read.notified();
+            if !lock(&self.rooms).values().any(|entry| entry.room.has_to_be_read()) {
+                return;
+            }
+            has_read.await;
+        }
+    }
+
     fn deliver(&self, rooms: &mut HashMap<Arc<str>, Entry>, name: &Arc<str>, outcome: Outcome) {
         if let Some((stamp, reason)) = outcome.reset {
+            self.status.room_reset(name, reason);
             self.queue.push(Event::Reset { room: name.clone(), stamp, reason });
         }
         for event in outcome.events {

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use redis::cmd;
 use tokio::select;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::Unavailable;
 use crate::hub::Hub;
 use crate::keys::Keys;
 use crate::lease::Registration;
-use crate::link::{Commands, Link};
+use crate::link::{Command, Commands, Link};
 use crate::profiles::Profiles;
 use crate::random;
 use crate::scripts::{Reply, Request, Scripts};
@@ -21,6 +22,9 @@ use crate::sessions::Sessions;
 use crate::status::Status;
 use crate::sync::Mutex;
 use crate::users::Users;
+
+/// How long the line about the end of an outage waits until all logs are read.
+const REPORT_WAIT: Duration = Duration::from_secs(30);
 
 /// What all parts of a node share.
 #[derive(Debug)]
@@ -118,6 +122,17 @@ impl Inner {
                 _ = is_closed.wait_for(|is_closed| *is_closed) => None,
             }
         })
+    }
+
+    /// Writes a line to the log whenever an outage is over, as soon as it is known what is lost.
+    pub(crate) async fn report_recoveries(self: Arc<Inner>) {
+        loop {
+            self.status.recovered().await;
+            // The connection for commands may be lost, too, and nobody has used it since.
+            let _ = self.commands.run::<()>(None, |_| Command::Plain(cmd("PING"))).await;
+            let _ = timeout(REPORT_WAIT, self.hub.until_read()).await;
+            self.status.log_recovery();
+        }
     }
 
     /// Ends all tasks.

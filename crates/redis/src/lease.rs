@@ -9,7 +9,7 @@ use redis::{RedisError, cmd};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error};
 
 use crate::backoff::{Backoff, LONGEST};
 use crate::error::Unavailable;
@@ -156,16 +156,23 @@ impl Inner {
                 () = self.registration.fenced() => {}
                 _ = link.changed() => {
                     let new = link.borrow_and_update().as_ref().ok().map(|link| link.run().clone());
-                    if new.is_some() && new != run {
-                        run = new;
-                        self.after_restart().await;
+                    if new.is_some() {
+                        if new != run {
+                            run = new;
+                            self.after_restart().await;
+                        }
+                        // A node that has been fenced works again when its members are back.
+                        if self.registration.is_current(&self.registration.node()) {
+                            self.status.works(Part::Lease);
+                        }
                     }
                 }
             }
             let mut removed = HashSet::new();
             while !self.registration.current.borrow().is_active {
                 if self.enter_again(&mut removed).await.is_err() {
-                    warn!("cannot enter this node's members again; trying later");
+                    // The reason is in the log.
+                    debug!("cannot enter this node's members again; trying later");
                     sleep(Duration::from_secs(1)).await;
                 }
             }
@@ -202,7 +209,7 @@ impl Inner {
         let node = self.registration.node();
         match self.renew(&node, "renew").await {
             Ok(Some(_)) => {
-                info!("Redis was started again or has failed over; checking this node's members");
+                debug!("Redis was started again or has failed over; checking this node's members");
                 if self.reconcile_sessions(&node).await.is_err()
                     || self.reconcile().await.is_err()
                     || self.put_sessions(&node, Put::Whole).await.is_err()

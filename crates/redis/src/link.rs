@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::backoff::{Backoff, LONGEST};
 use crate::connector::Connector;
 use crate::error::{Severity, Unavailable};
+use crate::log_limit::LogLimit;
 use crate::status::{Part, Status};
 
 /// After this time without an answer, a connection counts as broken.
@@ -73,11 +74,12 @@ impl Command<'_> {
 #[derive(Debug, Clone)]
 pub(crate) struct Commands {
     link: watch::Sender<Result<Link, Lost>>,
+    refusal_limit: Arc<LogLimit>,
 }
 
 impl Commands {
     pub(crate) fn new(link: Link) -> Commands {
-        Commands { link: watch::Sender::new(Ok(link)) }
+        Commands { link: watch::Sender::new(Ok(link)), refusal_limit: Arc::default() }
     }
 
     /// Connects again whenever the connection is broken, without end.
@@ -94,6 +96,9 @@ impl Commands {
                 sleep(backoff.next_wait()).await;
                 match connector.open_link(lost.as_ref().map(|lost| &lost.link)).await {
                     Ok(link) => {
+                        if lost.as_ref().is_some_and(|lost| lost.link.run != *link.run()) {
+                            status.restarted();
+                        }
                         let _ = self.link.send_replace(Ok(link));
                         status.works(Part::Commands);
                         break;
@@ -144,7 +149,10 @@ impl Commands {
                         sleep(backoff.next_wait()).await;
                     }
                     Severity::Permanent => {
-                        warn!(%error, "Redis refuses a command; check the permissions of its user");
+                        if let Some(suppressed) = self.refusal_limit.take() {
+                            let text = "Redis refuses a command; check the permissions of its user";
+                            warn!(%error, suppressed, "{text}");
+                        }
                         return Err(Unavailable);
                     }
                 }

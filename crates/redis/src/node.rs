@@ -7,11 +7,10 @@ use bytes::Bytes;
 use redis::cmd;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
-use tracing::warn;
+use tokio::time::timeout;
 
 use crate::codec;
-use crate::connector::Connector;
+use crate::connector::{Connector, Start};
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
 use crate::event::{Event, LoggedEvent, RoomEvent};
 use crate::hub::Hub;
@@ -130,14 +129,11 @@ impl Node {
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
         let connector = Connector::new(&settings).loading_function();
-        let mut backoff = connector.backoff();
+        let mut start = Start::new(&connector);
         loop {
             match Node::attempt(&settings, &connector).await {
-                Err(error) if error.is_temporary() && settings.wait_for_redis => {
-                    warn!(error = &error as &dyn std::error::Error, "waiting for Redis");
-                    sleep(backoff.next_wait()).await;
-                }
-                result => return result,
+                Err(error) if error.is_temporary() && settings.wait_for_redis => start.wait(&error).await,
+                result => return result.inspect(|_| start.log_end()),
             }
         }
     }
@@ -146,7 +142,8 @@ impl Node {
         let commands = Commands::new(connector.open_link(None).await?);
         let keys = Keys::new(&settings.prefix);
         let queue = Arc::new(Queue::new(settings.max_queued_bytes));
-        let (hub, requests) = Hub::new(keys.clone(), queue.clone());
+        let status = Arc::new(Status::new(connector.servers(), Some(queue.clone())));
+        let (hub, requests) = Hub::new(keys.clone(), queue, status.clone());
         let inner = Arc::new(Inner {
             name: settings.node_name.clone(),
             scripts: Scripts::new(keys.clone(), settings),
@@ -154,7 +151,7 @@ impl Node {
             lease: settings.lease,
             commands,
             hub,
-            status: Arc::new(Status::new(connector.servers(), Some(queue.clone()))),
+            status,
             registration: Registration::new(&settings.node_name),
             publishers: Publishers::default(),
             profiles: Profiles::default(),
@@ -174,8 +171,10 @@ impl Node {
             return Err(ConnectError::refused());
         }
         inner.spawn(inner.clone().reap_lost_nodes());
+        inner.spawn(inner.clone().report_recoveries());
         let lease = Mutex::new(Some(inner.spawn(inner.clone().keep_lease())));
-        Ok((Node { inner, lease }, Events { queue }))
+        let events = Events { queue: inner.hub.queue().clone() };
+        Ok((Node { inner, lease }, events))
     }
 
     /// The node's name.

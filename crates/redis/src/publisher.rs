@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use redis::cmd;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tokio::time::Instant;
 
 use crate::codec;
-use crate::connector::Connector;
+use crate::connector::{Connector, Start};
 use crate::error::{ConnectError, Unavailable};
 use crate::inner::MessageIds;
 use crate::keys::Keys;
@@ -43,16 +42,14 @@ impl Publisher {
     pub async fn connect(settings: Settings) -> Result<Publisher, ConnectError> {
         let settings = settings.check()?;
         let connector = Connector::new(&settings);
-        let mut backoff = connector.backoff();
+        let mut start = Start::new(&connector);
         let link = loop {
             match connector.open_link(None).await {
-                Err(error) if error.is_temporary() && settings.wait_for_redis => {
-                    warn!(error = &error as &dyn std::error::Error, "waiting for Redis");
-                    sleep(backoff.next_wait()).await;
-                }
+                Err(error) if error.is_temporary() && settings.wait_for_redis => start.wait(&error).await,
                 result => break result?,
             }
         };
+        start.log_end();
         let (commands, keys) = (Commands::new(link), Keys::new(&settings.prefix));
         let status = Arc::new(Status::new(connector.servers(), None));
         let reconnect = tokio::spawn(commands.clone().keep_connected(connector, status)).abort_handle();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::cmd;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tracing::debug;
 
 use crate::error::Unavailable;
 use crate::inner::Inner;
@@ -51,7 +51,8 @@ impl Inner {
             for node in nodes {
                 // Its own incarnations are the business of `keep_lease`.
                 if node != *self.registration.node() && self.reap_node(&node, &mut kept).await.is_err() {
-                    warn!(node, "cannot remove the members of a lost node; trying again");
+                    // The reason is in the log.
+                    debug!(node, "cannot remove the members of a lost node; trying again");
                 }
             }
         }
@@ -91,8 +92,7 @@ impl Inner {
                 self.hub.member_lost(&room, member, profile, is_hidden, stamp);
             }
         }
-        // Users go offline after their members have left, and sessions end then. Should the node come back before, it has
-        // its sessions, and tells of those that were removed.
+        // Users go offline after their members have left.
         if !is_done {
             return Ok(());
         }

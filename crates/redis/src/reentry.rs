@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use redis::cmd;
-use tracing::warn;
+use tracing::debug;
 
 use crate::error::Unavailable;
 use crate::event::{Event, EvictionReason};
@@ -72,6 +72,9 @@ impl Inner {
                 if !self.hub.has_member(room, member.id()) {
                     self.remove_unknown(node, room, member.id(), member.generation()).await?;
                 }
+                if !reply.is_repeat() {
+                    self.status.repairs().note_entered_again();
+                }
                 return Ok(!reply.is_repeat());
             }
             status @ (b"NAME_TAKEN" | b"NO_SESSION") => {
@@ -79,8 +82,9 @@ impl Inner {
                     b"NAME_TAKEN" => EvictionReason::NameTaken,
                     _ => EvictionReason::SessionTaken,
                 };
-                warn!(%room, member = member.id(), "another member has its name, or another node its session");
+                debug!(%room, member = member.id(), "another member has its name, or another node its session");
                 if self.hub.remove_member(room, member.id(), member.generation()) {
+                    self.status.repairs().note_lost();
                     self.hub.left(room, None);
                     let (room, member) = (room.clone(), member.id().into());
                     self.hub.queue().push(Event::Evicted { room, member, reason });

@@ -242,6 +242,11 @@ impl Room {
         self.phase == Phase::Live && !self.is_stale
     }
 
+    /// Whether the log has to be read.
+    pub(crate) fn has_to_be_read(&self) -> bool {
+        matches!(self.phase, Phase::Outdated | Phase::Reading)
+    }
+
     /// Whether the first member has entered.
     pub(crate) fn is_live(&self) -> bool {
         !matches!(self.phase, Phase::Opening | Phase::Entering)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use redis::io::tcp::TcpSettings;
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
     RedisError,
@@ -183,7 +184,9 @@ fn entry(scheme: &str, user: &str, host: &str, port: u16, db: &str) -> Result<Co
 fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
     let info = url.into_connection_info().map_err(|_| invalid_url())?;
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(info.set_redis_settings(redis))
+    // Otherwise, a call waits until the server has confirmed the one before, which it does with its answer.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
 }
 
 fn invalid_url() -> ConnectError {
@@ -213,6 +216,7 @@ mod tests {
         let server = servers.at("m".to_owned(), 6);
         let login = server.redis_settings();
         assert_eq!((login.username(), login.password(), login.db()), (Some("ann"), Some("p@w"), 2));
+        assert!(server.tcp_settings().nodelay());
 
         let servers = parsed("redis+cluster://:pw@a:7000,b");
         assert_eq!((servers.kind(), &*servers.to_string()), (&Kind::Cluster, "a:7000,b:6379 (cluster)"));

@@ -177,6 +177,11 @@ impl Inner {
             let reply: Reply = self.commands.run(None, prepare).await?;
             match reply.status() {
                 b"FENCED" => return Ok(false),
+                // Its message has yet to arrive, or was lost.
+                b"TAKEN" => {
+                    self.session_taken(session.id(), u64::try_from(reply.number(0)).unwrap_or(u64::MAX));
+                    return Ok(true);
+                }
                 b"GONE" => {
                     self.session_gone(session.id(), session.generation() + 1);
                     return Ok(true);

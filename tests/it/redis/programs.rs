@@ -2,10 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use super::Server;
-use crate::support::{Client, enter_frame, take_id, unlimited};
 use serde_json::json;
-use tower_chat_rooms::{Admission, ChatRooms};
+use tower_chat_rooms::{Admission, ChatRooms, RedisPublisher, RedisSettings, SendError};
+use tower_chat_rooms_protocol::SERVER_EVENTS;
+
+use super::{Server, redis_cli};
+use crate::support::{Client, enter_frame, take_id, unlimited};
 
 /// The first block of code in this language.
 fn block_of_docs(language: &str) -> String {
@@ -74,9 +76,45 @@ async fn a_program_in_python_sends_to_a_room() {
     let url = format!("unix://{}/socket", server.directory.display());
     let program = block_of_docs("python").replace("redis://127.0.0.1:6379", &url);
     assert!(program.contains(&url));
-    assert_eq!(run(Command::new(python).args(["-c", &program])), "1 members get it");
+    let refused = r#"
+for wrong in [{"event": "welcome"}, '{"event": "x", "event": "y"}']:
+    try:
+        text = wrong if isinstance(wrong, str) else json.dumps(wrong)
+        r.fcall("chat_publish", 1, "chat", "order-17", text)
+    except redis.ResponseError as error:
+        print(error)
+"#;
+    let output = run(Command::new(python).args(["-c", &(program + refused)]));
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[0], "1 members get it");
+    assert!(lines[1].contains(r#"the event "welcome" belongs to the protocol"#), "{output}");
+    assert!(lines[2].contains(r#"the key "event" twice"#), "{output}");
     expect_notice(&mut ann, "Your order has been shipped.", 2).await;
     ann.disconnect().await;
+    rooms.shutdown().await;
+}
+
+/// No program can send what looks as if the server itself had sent it.
+#[tokio::test]
+#[ignore = "needs redis-server and redis-cli"]
+async fn no_event_of_the_protocol_is_sent_for_a_program() {
+    let server = Server::start().await;
+    let rooms = server.node(unlimited()).await;
+    let socket = server.directory.join("socket");
+    let publisher = RedisPublisher::connect(RedisSettings::new(server.url())).await.unwrap();
+    for event in SERVER_EVENTS.into_iter().chain(["enter", "auth", "leave", "resume"]) {
+        let object = json!({"event": event});
+        let answer = redis_cli(&socket, &["FCALL", "chat_publish", "1", "chat", "r", &object.to_string()]);
+        assert!(answer.concat().contains("belongs to the protocol"), "{answer:?}");
+        for sent in [
+            publisher.send("r", &object).await.map(|_| ()),
+            publisher.send_transient("r", &object).await,
+            publisher.broadcast(&object).await,
+            publisher.send_to_user("u", &object).await,
+        ] {
+            assert!(matches!(sent, Err(SendError::ReservedEvent)), "{event}: {sent:?}");
+        }
+    }
     rooms.shutdown().await;
 }
 

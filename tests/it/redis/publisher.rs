@@ -103,4 +103,7 @@ async fn a_publisher_refuses_what_clients_cannot_handle() {
     assert!(matches!(sent, Err(SendError::NotAnObject)), "{sent:?}");
     let sent = publisher.send("r", &notice(&"x".repeat(1 << 16))).await;
     assert!(matches!(sent, Err(SendError::TooBig)), "{sent:?}");
+    let twice = serde_json::value::RawValue::from_string(r#"{"event":"x","event":"y"}"#.to_owned()).unwrap();
+    let sent = publisher.send("r", &twice).await;
+    assert!(matches!(sent, Err(SendError::DuplicateKey)), "{sent:?}");
 }

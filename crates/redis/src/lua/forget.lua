@@ -1,5 +1,5 @@
--- Forgets a fenced node that has no members, sessions and users any more. Its sessions end with their windows. `fence`
--- fences it before.
+-- Forgets a fenced node that has no members, sessions and users any more. Its sessions end with their windows, after
+-- their members have left: should the node come back in between, nobody would tell of these. `fence` fences it before.
 local nodes, node_rooms, node_sessions, node_users = unpack(KEYS)
 local node, _, action, closed_for = unpack(ARGV)
 local time = redis.call('TIME')
@@ -10,11 +10,18 @@ if lease > 0 then
   lease = -now
   redis.call('ZADD', nodes, lease, node)
 end
+local function has_members(session)
+  for room, member in pairs(rooms_of(session)) do
+    if redis.call('HEXISTS', tag .. 'members:' .. node .. ':' .. room, member) == 1 then return true end
+  end
+  return false
+end
+
 for _, id in ipairs(redis.call('SMEMBERS', node_sessions)) do
   local session = session_fields(id)
   if session.node ~= node then
     redis.call('SREM', node_sessions, id)
-  elseif now + lease >= tonumber(session.window) then
+  elseif now + lease >= tonumber(session.window) and not has_members(session) then
     -- Should the node come back, it has not closed it.
     forget_session(id, session, '', closed_for)
   end

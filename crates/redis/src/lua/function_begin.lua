@@ -12,6 +12,14 @@ local MAX_BYTES, MAX_KEY_BYTES = 65536, 256
 local MAX_DEPTH = 127
 -- Only servers set these keys.
 local RESERVED = { 'num', 'seq', 'id', 'member', 'direct', 'roomId' }
+-- The events of the protocol. To a client, an object with one of them would look as if the server itself had sent it.
+local PROTOCOL_EVENTS = {}
+for event in ([[
+  out noAuth error heartbeat welcome entered left resumed ack expiring lagged authenticated members presence state direct
+  history enter auth leave resume
+]]):gmatch('%S+') do
+  PROTOCOL_EVENTS[event] = true
+end
 
 local function fail(message) error({ err = 'ERR chat_publish: ' .. message }, 0) end
 
@@ -57,6 +65,38 @@ local function is_strict(text)
   return is_valid
 end
 
+-- Where a literal ends that begins at `from`.
+local function end_of_literal(text, from)
+  local at = from
+  repeat
+    at = text:find('["\\]', at + 1)
+    local is_escape = text:byte(at) == 92
+    if is_escape then at = at + 1 end
+  until not is_escape
+  return at
+end
+
+-- A key that the object itself has twice. Parsers disagree about which value counts.
+local function key_twice(text)
+  local seen, depth, at = {}, 0, 0
+  while true do
+    at = text:find('["{}%[%]]', at + 1)
+    if not at then return nil end
+    local found = text:sub(at, at)
+    if found == '"' then
+      local last = end_of_literal(text, at)
+      if depth == 1 and text:find('^%s*:', last + 1) then
+        local key = cjson.decode('[' .. text:sub(at, last) .. ']')[1]
+        if seen[key] then return key end
+        seen[key] = true
+      end
+      at = last
+    else
+      depth = depth + ((found == '{' or found == '[') and 1 or -1)
+    end
+  end
+end
+
 -- The text of an object that clients can handle. The text stays as it is: cjson would change numbers and empty arrays.
 local function check(text)
   if #text > MAX_BYTES then fail('the object has ' .. #text .. ' bytes, but may have ' .. MAX_BYTES) end
@@ -69,6 +109,11 @@ local function check(text)
   text = text:match('^%s*({.*})%s*$')
   if not text then fail('the value is not a JSON object') end
   if type(object.event) ~= 'string' then fail('the object needs a string "event"') end
+  if PROTOCOL_EVENTS[object.event] then
+    fail('the event "' .. object.event .. '" belongs to the protocol; use another name')
+  end
+  local twice = key_twice(text)
+  if twice then fail('the object has the key "' .. twice .. '" twice') end
   for _, key in ipairs(RESERVED) do
     if object[key] ~= nil then fail('the object has the key "' .. key .. '", which only servers set') end
   end

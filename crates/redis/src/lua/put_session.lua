@@ -1,9 +1,9 @@
 -- Has a session be in Redis as its node has it. A repeated call changes nothing.
 --
--- Answers GONE if it is not this node's: another one has taken it over since, or it has ended. `may_be_lost` says that
--- it need not be there: it is new, or the server may have lost it. If the server has forgotten that this node has taken
--- it over, it is this node's again. Answers OLDER if this node itself has taken it over since. Without a token, it keeps
--- the one that it has there, if any: its members may have yet to enter again.
+-- Answers TAKEN, with its generation, if another node has taken it over since, and GONE if it has ended. `may_be_lost`
+-- says that it need not be there: it is new, or the server may have lost it. If the server has forgotten that this node
+-- has taken it over, it is this node's again. Answers OLDER if this node itself has taken it over since. Without a token,
+-- it keeps the one that it has there, if any: its members may have yet to enter again.
 local nodes = KEYS[1]
 local node, _, id, token, user, window, generation, may_be_lost = unpack(ARGV)
 local lease = redis.call('ZSCORE', nodes, node)
@@ -12,7 +12,7 @@ local known = session_fields(id)
 if known.node then
   local other = tonumber(known.generation)
   local is_own = process_of(known.node) == process_of(node)
-  if other > tonumber(generation) then return { is_own and 'OLDER' or 'GONE' } end
+  if other > tonumber(generation) then return { is_own and 'OLDER' or 'TAKEN', other } end
   if other == tonumber(generation) and not is_own then return { 'GONE' } end
   move_session(id, known, node)
   tell_taken(id, generation, known.node, node)

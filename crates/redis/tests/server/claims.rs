@@ -34,8 +34,8 @@ async fn comes_back(node: &TestNode) {
 }
 
 async fn check(server: &Server, a: &TestNode, b: &TestNode) {
-    a.until("that the session is gone", |heard| {
-        heard.contains(&Event::SessionGone { session: "id".into(), generation: 2 })
+    a.until("that the session was taken over", |heard| {
+        heard.contains(&Event::SessionTaken { session: "id".into(), generation: 2 })
     })
     .await;
     let members = b.roster("r", 0, 10).await.unwrap().members;

@@ -187,6 +187,33 @@ async fn sessions_of_a_lost_node_are_kept_until_their_members_have_left() {
     other.close().await;
 }
 
+/// Rule: the same, if the other node does not look at the members because they have time left, as far as it knows.
+#[tokio::test]
+async fn a_session_does_not_end_before_its_member_because_of_the_clock() {
+    let server = Server::start().await;
+    let lost = TestNode::connect(Settings::new(server.url()).node_name("lost").lease(10 * MINUTE)).await;
+    let other = TestNode::connect(Settings::new(server.url()).node_name("other").lease(MINUTE)).await;
+    let session = Session::new("t", "s", MINUTE);
+    lost.open_session(session.clone()).await.unwrap();
+    lost.enter("r", member("ann").session(&session), None).await.unwrap();
+    other.enter("r", member("bob"), None).await.unwrap();
+    let incarnation = server.incarnation("lost").await;
+    server.set_lease(&incarnation, "-now").await;
+    for _ in 0..2 {
+        server.until_beat().await;
+    }
+    // The other node looks at the member again in a minute.
+    server.set_lease(&incarnation, "-(now - 61000)").await;
+    for _ in 0..3 {
+        server.until_beat().await;
+    }
+    // The node comes back, and has its session.
+    lost.publish("r", Some("ann"), None, b"back").await.unwrap();
+    other.until_body("r", "back").await;
+    assert_eq!(other.bodies("r"), ["+bob", "back"]);
+    assert!(lost.close_session("s", 1).await.unwrap());
+}
+
 /// Rule: a clock that has gone back delays nothing.
 #[tokio::test]
 async fn members_are_removed_after_the_clock_of_the_server_has_gone_back() {

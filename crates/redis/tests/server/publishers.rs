@@ -107,6 +107,8 @@ async fn the_function_says_what_is_wrong() {
     let big = json!({"event": "x", "message": "x".repeat(1 << 16)}).to_string();
     let deep = |depth| format!(r#"{{"event":"x","a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert_eq!(publish(&server, &["r", &deep(126)]).await, Ok(0));
+    let not_twice = r#"{"event":"x","a":{"event":"welcome","b":[{"c":1},{"c":2}]},"b":"\"c\":","c":"a"}"#;
+    assert_eq!(publish(&server, &["r", not_twice]).await, Ok(0));
     for (arguments, says) in [
         (&["r"][..], "two or three arguments"),
         (&["", r#"{"event":"x"}"#], "room is empty"),
@@ -119,6 +121,12 @@ async fn the_function_says_what_is_wrong() {
         (&["r", r#"{"event":7}"#], r#"needs a string "event""#),
         (&["r", r#"{"event":"x","\u006eum":7}"#], r#"the key "num""#),
         (&["r", r#"{"event":"x","id":7}"#], r#"the key "id""#),
+        (&["r", r#"{"event":"welcome"}"#], r#"the event "welcome" belongs to the protocol"#),
+        (&["r", r#"{"event":"\u0065ntered"}"#], r#"the event "entered" belongs to the protocol"#),
+        (&["r", r#"{"event":"x","event":"welcome"}"#], r#"the event "welcome" belongs to the protocol"#),
+        (&["r", r#"{"event":"welcome","event":"x"}"#], r#"the key "event" twice"#),
+        (&["r", r#"{"a":{"event":1},"event":"x","\u0065vent" :"x"}"#], r#"the key "event" twice"#),
+        (&["r", r#"{"a":"\\","event":"x","a":"\""}"#], r#"the key "a" twice"#),
         (&["r", &big], "may have 65536"),
         (&["r", &deep(127)], "more than 127 deep"),
         (&["r", r#"{"event":"x","n":1e999}"#], "a number"),

@@ -72,7 +72,8 @@ async fn calls_without_an_answer_are_repeated_without_another_effect() {
     assert_eq!(published.stamp.event, 3);
     let rename = a.rename_session("id", 1, "t2");
     unlucky.lose_answer(rename, &["EXISTS", "{chat}:token:t2"], 1).await.unwrap();
-    assert!(!a.heard().iter().any(|event| matches!(event, Event::SessionGone { .. })));
+    let is_gone = |event: &Event| matches!(event, Event::SessionTaken { .. } | Event::SessionGone { .. });
+    assert!(!a.heard().iter().any(is_gone));
     let resume = a.resume("t2", "t3", "u");
     let resumed = unlucky.lose_answer(resume, &["EXISTS", "{chat}:token:t3"], 1).await.unwrap();
     assert_eq!((resumed.generation, resumed.memberships.len()), (2, 1));

@@ -140,6 +140,64 @@ async fn a_session_that_nobody_resumes_ends_with_its_window() {
     assert_eq!(b.resume("t1", "t2", "ann").await, Err(ResumeError::Unknown));
 }
 
+/// Rule: if no node is left, members stay until the next one starts, which tells its host of them.
+#[tokio::test]
+async fn the_next_node_removes_what_the_last_one_has_left_behind() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    let incarnation = server.incarnation("a").await;
+    for node in [a, b] {
+        node.close().await;
+    }
+    assert_eq!(server.lease(&incarnation).await.map(|lease| lease < 0.0), Some(true));
+    // The window is over, but there is nobody to see it.
+    server.set_lease(&incarnation, "-(now - 61000)").await;
+    assert_ne!(server.lasting_keys().await, [] as [&str; 0]);
+    let next = node(&server, "c").await;
+    next.until("that the member is lost", |heard| {
+        heard.iter().any(|event| matches!(event, Event::MemberLost { member, .. } if **member == *"ann"))
+    })
+    .await;
+    server.until_lease(&incarnation, |lease| lease.is_none()).await;
+    next.close().await;
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: if all nodes were lost at once, the next one cannot know of any that it is lost, and extends their leases.
+#[tokio::test]
+async fn the_next_node_waits_for_those_that_may_still_be_there() {
+    let server = Server::start().await;
+    let a = node(&server, "a").await;
+    let b = node(&server, "b").await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    b.enter("s", member("bob"), None).await.unwrap();
+    let lost = [server.incarnation("a").await, server.incarnation("b").await];
+    drop((a, b));
+    for incarnation in &lost {
+        server.set_lease(incarnation, "now - 1000").await;
+    }
+    let ended = [server.lease(&lost[0]).await, server.lease(&lost[1]).await];
+    // Nobody has looked for lost nodes for a while.
+    server.eval("redis.call('SET', '{chat}:beat', now - 3600000)").await;
+    let next = TestNode::connect(Settings::new(server.url()).node_name("c").lease(WINDOW)).await;
+    for (incarnation, ended) in lost.iter().zip(ended) {
+        server.until_lease(incarnation, |lease| lease > ended).await;
+    }
+    // They do not renew it.
+    for incarnation in &lost {
+        server.set_lease(incarnation, "now - 1000").await;
+        server.until_lease(incarnation, |lease| lease.is_none()).await;
+    }
+    let lost =
+        |heard: &[Event]| heard.iter().filter(|event| matches!(event, Event::MemberLost { .. })).count();
+    next.until("that both members are lost", |heard| lost(heard) == 2).await;
+    next.close().await;
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
 /// Rule 11: only the members whose clients can come back stay.
 #[tokio::test]
 async fn a_member_of_a_closed_session_does_not_outlive_its_node() {
@@ -335,7 +393,8 @@ async fn a_session_that_its_own_node_takes_over_is_still_its_own() {
     let _: u32 = server.command(&["HINCRBY", &key, "generation", "1"]).await;
     a.set_user(session.id(), 30, "bob").await.unwrap();
     let _: i32 = server.command(&["HINCRBY", &key, "generation", "-1"]).await;
-    assert!(!a.heard().iter().any(|event| matches!(event, Event::SessionGone { .. })));
+    let is_gone = |event: &Event| matches!(event, Event::SessionTaken { .. } | Event::SessionGone { .. });
+    assert!(!a.heard().iter().any(is_gone));
     assert!(a.leave_in_session("r", "ann", 30, None).await.is_some());
     assert!(a.close_session(session.id(), 30).await.unwrap());
     a.close().await;

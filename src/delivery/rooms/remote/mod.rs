@@ -28,6 +28,7 @@ use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::remote_room::{EndedStay, Expected};
 use crate::delivery::room_state::RoomState;
+use crate::health::Health;
 use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
@@ -311,12 +312,20 @@ impl Rooms {
                         rooms.call_unordered(&room, describe(receipt));
                     }
                 }
-                Err(Unavailable) => {
-                    tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
-                }
+                Err(Unavailable) => rooms.log_unpublished(&room),
             }
         });
         receiver
+    }
+
+    fn log_unpublished(&self, room: &RoomId) {
+        let health = self.remote.as_ref().map(|remote| remote.broker.health());
+        if matches!(health, Some(Health::Degraded { .. })) {
+            // The log has a line about the outage.
+            tracing::debug!(%room, "a frame of the host was not published");
+        } else {
+            tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+        }
     }
 
     /// Ends the enters into a room that was closed.

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use redis::AsyncConnectionConfig;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
@@ -25,6 +26,11 @@ pub(crate) enum Data {
     Everything,
     /// What it has written up to about a second ago.
     AlmostEverything,
+}
+
+/// A loaded machine may take its time.
+fn patient() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 impl Server {
@@ -126,7 +132,7 @@ impl Server {
     /// Runs a command with a password.
     pub(crate) async fn command_as(&self, password: &str, command: &[&str]) {
         let client = redis::Client::open(format!("{}?pass={password}", self.url())).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
         redis::cmd(command[0]).arg(&command[1..]).exec_async(&mut connection).await.unwrap();
     }
 
@@ -139,7 +145,7 @@ impl Server {
 
     pub(crate) async fn try_bytes(&self, command: &[&[u8]]) -> Result<redis::Value, String> {
         let client = redis::Client::open(self.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
         let mut packed = redis::Cmd::new();
         packed.arg(command).query_async(&mut connection).await.map_err(|error| error.to_string())
     }
