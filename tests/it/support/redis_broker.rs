@@ -25,6 +25,9 @@ use tower_chat_rooms::{BrokerNode, RedisSettings};
 /// sockets, there are fewer turns than this.
 const TURNS: usize = 4;
 
+/// More than a test has at once.
+const TASKS_PER_TURN: u32 = 100_000;
+
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 thread_local! {
@@ -42,7 +45,7 @@ struct RedisNode {
     /// Sends a request to the thread, which answers when it has nothing left to do.
     waiting: mpsc::UnboundedSender<oneshot::Sender<()>>,
     calls: Mutex<Calls>,
-    /// Pieces of data that went to Redis or came from it.
+    /// Pieces of data that went to Redis or came from it, counted with each read and each write.
     pieces: AtomicU64,
 }
 
@@ -65,7 +68,8 @@ impl RedisRooms {
         let (connected, is_connected) = std::sync::mpsc::channel();
         let (prefix, weak) = (format!("test{}", self.0), Arc::downgrade(&node));
         thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                Builder::new_current_thread().enable_all().event_interval(TASKS_PER_TURN).build().unwrap();
             runtime.block_on(async {
                 let socket = serve_proxy(weak.clone());
                 let url = format!("redis+unix://{}", socket.display());
@@ -103,9 +107,9 @@ pub(super) async fn wait_for_redis() {
     }
 }
 
-/// What went to Redis and came from it so far, for the nodes of this test.
-pub(super) fn redis_pieces() -> u64 {
-    nodes().iter().map(|node| node.pieces()).sum()
+/// How often the nodes of this test were called so far, and how much went to Redis and came from it.
+pub(super) fn redis_traffic() -> u64 {
+    nodes().iter().map(|node| node.pieces() + node.calls.lock().unwrap().count).sum()
 }
 
 impl RedisNode {
@@ -146,6 +150,10 @@ impl RedisNode {
 
     fn pieces(&self) -> u64 {
         self.pieces.load(Ordering::Relaxed)
+    }
+
+    fn note_piece(&self) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -202,10 +210,12 @@ async fn copy(node: Weak<RedisNode>, mut from: OwnedReadHalf, mut to: OwnedWrite
         if length == 0 {
             return to.shutdown().await;
         }
-        if let Some(node) = node.upgrade() {
-            node.pieces.fetch_add(1, Ordering::Relaxed);
+        let mut rest = &piece[..length];
+        while !rest.is_empty() {
+            node.upgrade().inspect(|node| node.note_piece());
+            let written = to.write(rest).await?;
+            rest = &rest[written..];
         }
-        to.write_all(&piece[..length]).await?;
     }
 }
 
