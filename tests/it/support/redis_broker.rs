@@ -1,7 +1,8 @@
 //! With `CHAT_TEST_BROKER=redis`, chat rooms are nodes of a real Redis server, while the tests run in paused time.
 //!
 //! Paused time advances whenever the runtime is idle, so it would run away while the test waits for Redis. So a thread of
-//! its own serves the connections to Redis, in real time. Each call of the broker begins to wait for that thread with
+//! its own serves the connections to Redis. Time stands still there: however busy the machine is, Redis never seems to be
+//! too slow. Each call of the broker begins to wait for that thread with
 //! [`spawn_blocking`], which keeps the time from advancing, until Redis and the thread have nothing left to do. To the
 //! test, Redis seems to answer in no time.
 
@@ -71,10 +72,11 @@ impl RedisRooms {
             let runtime =
                 Builder::new_current_thread().enable_all().event_interval(TASKS_PER_TURN).build().unwrap();
             runtime.block_on(async {
+                let _stopped = stop_time();
                 let socket = serve_proxy(weak.clone());
                 let url = format!("redis+unix://{}", socket.display());
-                // A test that has to wait for its core must not lose its lease.
-                let settings = RedisSettings::new(url).prefix(prefix).lease(Duration::from_secs(60));
+                // It is not renewed.
+                let settings = RedisSettings::new(url).prefix(prefix).lease(Duration::from_secs(24 * 3600));
                 connected.send(BrokerNode::redis(settings).await.unwrap()).unwrap();
                 drop(connected);
                 let _ = fs::remove_file(socket);
@@ -176,6 +178,15 @@ async fn answer(node: Weak<RedisNode>, mut asked: mpsc::UnboundedReceiver<onesho
         }
         let _ = done.send(());
     }
+}
+
+/// Stops the time of the thread until the result is dropped.
+fn stop_time() -> std::sync::mpsc::Sender<()> {
+    tokio::time::pause();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    // Paused time does not advance while a blocking task runs.
+    spawn_blocking(move || may_go_on.recv());
+    go_on
 }
 
 /// Lets all other tasks of the thread run.
