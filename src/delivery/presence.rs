@@ -34,7 +34,7 @@ pub(super) struct Announcer {
 struct News {
     /// The members whose profiles have changed. Only in full mode.
     changed: BTreeMap<ConnectionId, (Name, ProfileChange)>,
-    /// The number of members or users has changed. Only in count mode.
+    /// The number of members or users has changed in count mode, or the members that clients know may be wrong.
     has_new_count: bool,
     /// The mode has changed, or the number of members from or to zero.
     is_urgent: bool,
@@ -146,6 +146,20 @@ impl Announcer {
         }
     }
 
+    /// Notes that a member has entered or left, with a frame or without one. If that does not fit the mode, the event was
+    /// submitted in another one, and clients may know too few members or too many. When they are told the mode, they ask for
+    /// the members again or forget them.
+    pub(super) fn note_entered_or_left(&mut self, has_frame: bool) {
+        let fits = match self.mode {
+            PresenceMode::Full => has_frame,
+            PresenceMode::Count => !has_frame,
+            PresenceMode::Quiet => true,
+        };
+        if !fits {
+            self.news.get_or_insert_default().has_new_count = true;
+        }
+    }
+
     /// When something is to be sent; `None` if there is nothing.
     pub(super) fn due(&self) -> Option<Duration> {
         let news = self.news.as_ref()?;
@@ -173,7 +187,8 @@ impl Announcer {
         self.version = self.version.wrapping_add(1);
         let news = self.news.get_or_insert_default();
         let changed = std::mem::take(&mut news.changed);
-        let what = if news.is_urgent || news.has_new_count {
+        let what = if news.is_urgent || news.has_new_count && news.next_count <= now {
+            // In full mode, a client asks for all members then.
             (news.is_urgent, news.has_new_count) = (false, false);
             news.next_count = now + COUNT_INTERVAL;
             What::Presence(self.mode)

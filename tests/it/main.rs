@@ -50,6 +50,7 @@ mod nodes_hidden;
 mod nodes_history;
 mod nodes_names;
 mod nodes_outage;
+mod nodes_presence;
 mod nodes_rename;
 mod nodes_resume;
 mod nodes_users;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, LeaveReason, Message, RoomEvent, User};
 
-use crate::support::{Client, V1Client, enter_frame, skip_with_broker, unlimited};
+use crate::support::{Client, V1Client, builder, enter_frame, skip_with_broker, unlimited};
 
 /// What a hook was told, by room.
 #[derive(Clone, Default)]
@@ -49,7 +49,7 @@ async fn until(is_so: impl Fn() -> bool) {
 async fn the_host_learns_the_id_and_the_position_and_the_sender() {
     let told = Told::default();
     let hook = told.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .events(move |event: RoomEvent<'_>| {
             if let RoomEvent::Message(message) = event {
                 hook.add(message);
@@ -142,7 +142,7 @@ async fn a_callback_that_takes_long_does_not_delay_other_rooms() {
     let (go_on, may_go_on) = mpsc::channel::<()>();
     let (may_go_on, seen) = (Mutex::new(may_go_on), Told::default());
     let hook = seen.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .events(move |event: RoomEvent<'_>| {
             let RoomEvent::Message(message) = event else { return };
             if message.body.contains("slow") {
@@ -175,7 +175,7 @@ async fn a_panic_ends_only_the_connection_of_the_sender() {
     let (go_on, may_go_on) = mpsc::channel::<()>();
     let (may_go_on, told, left) = (Mutex::new(may_go_on), Told::default(), Arc::new(Mutex::new(Vec::new())));
     let (hook, hook_left) = (told.clone(), left.clone());
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .events(move |event: RoomEvent<'_>| match event {
             RoomEvent::Message(message) if message.body.contains("panic") => panic!("on purpose"),
             RoomEvent::Message(message) => {
@@ -209,7 +209,7 @@ async fn a_panic_ends_only_the_connection_of_the_sender() {
 async fn a_callback_may_send_to_its_own_room() {
     let (host, told): (Arc<OnceLock<ChatRooms>>, Told) = Default::default();
     let (handle, hook, depth) = (host.clone(), told.clone(), AtomicUsize::new(0));
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .events(move |event: RoomEvent<'_>| {
             let RoomEvent::Message(message) = event else { return };
             assert_eq!(depth.fetch_add(1, Ordering::SeqCst), 0, "a call inside of another one");

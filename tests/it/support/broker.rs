@@ -4,7 +4,7 @@
 use std::env;
 
 #[cfg(feature = "redis")]
-use super::redis_broker::{RedisRooms, latest_number, redis_pieces, wait_for_redis};
+use super::redis_broker::{RedisRooms, latest_number, redis_traffic, wait_for_redis};
 use super::run_other_tasks;
 use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, SharedBroker};
 
@@ -125,10 +125,11 @@ pub(super) async fn wait_for_broker() {
     wait_for_redis().await;
 }
 
-/// What the broker was told and has answered so far, in some unit.
+/// What the broker was told and has answered so far, in some unit. It does not change while nothing calls the broker and the
+/// broker has nothing left to do.
 pub(super) fn broker_traffic() -> u64 {
     #[cfg(feature = "redis")]
-    return redis_pieces();
+    return redis_traffic();
     #[cfg(not(feature = "redis"))]
     0
 }

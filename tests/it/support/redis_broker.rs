@@ -1,7 +1,8 @@
 //! With `CHAT_TEST_BROKER=redis`, chat rooms are nodes of a real Redis server, while the tests run in paused time.
 //!
 //! Paused time advances whenever the runtime is idle, so it would run away while the test waits for Redis. So a thread of
-//! its own serves the connections to Redis, in real time. Each call of the broker begins to wait for that thread with
+//! its own serves the connections to Redis. Time stands still there: however busy the machine is, Redis never seems to be
+//! too slow. Each call of the broker begins to wait for that thread with
 //! [`spawn_blocking`], which keeps the time from advancing, until Redis and the thread have nothing left to do. To the
 //! test, Redis seems to answer in no time.
 
@@ -25,6 +26,9 @@ use tower_chat_rooms::{BrokerNode, RedisSettings};
 /// sockets, there are fewer turns than this.
 const TURNS: usize = 4;
 
+/// More than a test has at once.
+const TASKS_PER_TURN: u32 = 100_000;
+
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 thread_local! {
@@ -42,7 +46,7 @@ struct RedisNode {
     /// Sends a request to the thread, which answers when it has nothing left to do.
     waiting: mpsc::UnboundedSender<oneshot::Sender<()>>,
     calls: Mutex<Calls>,
-    /// Pieces of data that went to Redis or came from it.
+    /// Pieces of data that went to Redis or came from it, counted with each read and each write.
     pieces: AtomicU64,
 }
 
@@ -65,12 +69,14 @@ impl RedisRooms {
         let (connected, is_connected) = std::sync::mpsc::channel();
         let (prefix, weak) = (format!("test{}", self.0), Arc::downgrade(&node));
         thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                Builder::new_current_thread().enable_all().event_interval(TASKS_PER_TURN).build().unwrap();
             runtime.block_on(async {
+                let _stopped = stop_time();
                 let socket = serve_proxy(weak.clone());
                 let url = format!("redis+unix://{}", socket.display());
-                // A test that has to wait for its core must not lose its lease.
-                let settings = RedisSettings::new(url).prefix(prefix).lease(Duration::from_secs(60));
+                // It is not renewed.
+                let settings = RedisSettings::new(url).prefix(prefix).lease(Duration::from_secs(24 * 3600));
                 connected.send(BrokerNode::redis(settings).await.unwrap()).unwrap();
                 drop(connected);
                 let _ = fs::remove_file(socket);
@@ -103,9 +109,9 @@ pub(super) async fn wait_for_redis() {
     }
 }
 
-/// What went to Redis and came from it so far, for the nodes of this test.
-pub(super) fn redis_pieces() -> u64 {
-    nodes().iter().map(|node| node.pieces()).sum()
+/// How often the nodes of this test were called so far, and how much went to Redis and came from it.
+pub(super) fn redis_traffic() -> u64 {
+    nodes().iter().map(|node| node.pieces() + node.calls.lock().unwrap().count).sum()
 }
 
 impl RedisNode {
@@ -147,6 +153,10 @@ impl RedisNode {
     fn pieces(&self) -> u64 {
         self.pieces.load(Ordering::Relaxed)
     }
+
+    fn note_piece(&self) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Answers those who wait, until the test has dropped its node.
@@ -168,6 +178,15 @@ async fn answer(node: Weak<RedisNode>, mut asked: mpsc::UnboundedReceiver<onesho
         }
         let _ = done.send(());
     }
+}
+
+/// Stops the time of the thread until the result is dropped.
+fn stop_time() -> std::sync::mpsc::Sender<()> {
+    tokio::time::pause();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    // Paused time does not advance while a blocking task runs.
+    spawn_blocking(move || may_go_on.recv());
+    go_on
 }
 
 /// Lets all other tasks of the thread run.
@@ -202,10 +221,12 @@ async fn copy(node: Weak<RedisNode>, mut from: OwnedReadHalf, mut to: OwnedWrite
         if length == 0 {
             return to.shutdown().await;
         }
-        if let Some(node) = node.upgrade() {
-            node.pieces.fetch_add(1, Ordering::Relaxed);
+        let mut rest = &piece[..length];
+        while !rest.is_empty() {
+            node.upgrade().inspect(|node| node.note_piece());
+            let written = to.write(rest).await?;
+            rest = &rest[written..];
         }
-        to.write_all(&piece[..length]).await?;
     }
 }
 

@@ -78,6 +78,8 @@ impl SteppedConnection {
 /// Lets all other tasks run until they wait for something other than the broker.
 pub(crate) async fn run_other_tasks() {
     loop {
+        // What the broker has answered by now reaches the tasks in the turns that follow.
+        wait_for_broker().await;
         let before = broker_traffic();
         for _ in 0..20 {
             tokio::task::yield_now().await;

@@ -38,6 +38,11 @@ impl Rooms {
                 tracing::error!(room = %event.room, "an event of another node cannot be read; upgrade this node");
                 return Applied::Unreadable;
             }
+            if let EventKind::Enter | EventKind::SilentEnter | EventKind::Leave | EventKind::SilentLeave =
+                event.kind
+            {
+                state.announcer.note_entered_or_left(!event.kind.is_silent());
+            }
             match event.is_replaced {
                 true => state.keep_counts_before(before),
                 false => state.note_counts(before),
