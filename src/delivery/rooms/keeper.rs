@@ -241,7 +241,8 @@ impl Rooms {
     }
 
     /// Does with the messages of a batch what their outcomes say.
-    fn conclude(&self, keeper: &Keeper, room: &Arc<LiveRoom>, ids: Option<Vec<MessageId>>) {
+    /// `was_tried` is whether the store has got them.
+    fn conclude(&self, keeper: &Keeper, room: &Arc<LiveRoom>, ids: Option<Vec<MessageId>>, was_tried: bool) {
         let mut guard = room.lock();
         let state = &mut *guard;
         let Some(mut queue) = state.store_queue.take() else { return };
@@ -261,7 +262,10 @@ impl Rooms {
             }
             Outcome::Failed(id) => {
                 is_in_order = false;
-                keeper.doubts().note_failed(room.id(), id);
+                // Without a key, the store does not find it again.
+                if was_tried && waiting.draft.key.is_some() {
+                    keeper.doubts().note_failed(room.id(), id);
+                }
                 answer(&mut waiting.reply, Err(Unavailable));
             }
         });
@@ -322,7 +326,7 @@ async fn work(rooms: Arc<Rooms>, room: Arc<LiveRoom>) {
             (false, false) => None,
         };
         let has_failed = ids.is_none();
-        rooms.conclude(keeper, &room, ids);
+        rooms.conclude(keeper, &room, ids, is_primed);
         if !has_failed {
             (wait, retries) = (RETRY.0, 0);
             continue;
