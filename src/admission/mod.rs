@@ -1,4 +1,4 @@
-//! Who may connect: the limits on connections, in total and per address, and the drain and the shutdown that end it.
+//! Who may connect: the limits on connections, in total and per address. During a drain or a shutdown, nobody may.
 
 mod peers;
 mod shared_rates;

@@ -28,9 +28,10 @@ export interface Frame {
 export interface FrameInfo {
   /** Whether this client sent it. In a replay, this includes frames that it sent as an earlier member of the room. */
   readonly own: boolean;
-  /** Whether it was missed while the connection was lost, and is part of a replay. */
+  /** Whether it was missed while the connection was lost. */
   readonly replayed: boolean;
-  /** Whether it is an earlier message that the application has asked for with {@link JoinOptions.history}. */
+  /** Whether it is an earlier message that the application has asked for with {@link JoinOptions.history}. Such messages
+   * come only when the room is entered for the first time. */
   readonly history: boolean;
 }
 
@@ -188,7 +189,8 @@ export interface ChatOptions {
   on?: ChatHandlers;
   /** Further subprotocols to offer, for example `bearer.TOKEN`. */
   protocols?: readonly string[];
-  /** The maximum number of messages of a room that may wait or be unacknowledged. Default: 128. */
+  /** The maximum number of messages of a room, and of requests for earlier ones, that may wait or be unacknowledged.
+   * Default: 128. */
   maxQueue?: number;
   /** The number of failed attempts in a row, to connect or to enter a room, after which the client gives up with the
    * reason `gave_up`. Default: the client never gives up. */
@@ -270,9 +272,9 @@ export interface Chat {
 
   /**
    * Enters a room. Resolves when the room has been entered for the first time. Tries again while there is no
-   * connection, or while the server refuses temporarily (`internal`, `rate_limited`). Rejects with a {@link ChatError}
-   * if the client was refused permanently, the application aborted, the chat was closed, the chat has already joined
-   * the room (`already_joined`), or an option is missing or wrong.
+   * connection, or while the server refuses temporarily (`internal`, `rate_limited`, `unavailable`). Rejects with a
+   * {@link ChatError} if the client was refused permanently, the application aborted, the chat was closed, the chat has
+   * already joined the room (`already_joined`), or an option is missing or wrong.
    */
   join(room: string | number, options: JoinOptions): Promise<Room>;
 
@@ -335,8 +337,9 @@ export interface Room {
    * Sends a message to the room. Resolves when the server has acknowledged it; `seq` is its place in the room, `id` its id, as
    * in {@link Frame}.
    * Messages are sent in the order of the calls, at most as fast as the server allows. They wait while the
-   * client isn't online. If the server refuses one only temporarily (`rate_limited`, or `internal` with a `retryAfter`),
-   * the client sends it again later. After `internal` without a `retryAfter`, the promise rejects at once.
+   * client isn't online. If the server refuses one only temporarily (`rate_limited`, or `internal` or `unavailable` with a
+   * `retryAfter`), the client sends it again later. After `internal` or `unavailable` without a `retryAfter`, the promise
+   * rejects at once.
    *
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
    * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
@@ -348,8 +351,9 @@ export interface Room {
    * `room.history({ before: oldest.id })`. The server reads them from its message store or, if it has none, from the history
    * that it keeps in memory. The handlers of the room do not get them.
    *
-   * The request waits while the client isn't in the room, and is sent again after a lost connection. Rejects with a
-   * {@link ChatError}: `bad_options`, `closed`, or the server's code; `denied` if the host does not allow it.
+   * The request waits while the client isn't in the room, and is sent again after a lost connection. If the server
+   * refuses it, it is not sent again. Rejects with a {@link ChatError}: `bad_options`, `overflow`, `closed`, or the
+   * server's code: `denied` if the host does not allow it, `unavailable` if the message store does not answer.
    */
   history(options?: HistoryOptions): Promise<HistoryPage>;
 
@@ -421,7 +425,7 @@ export interface OnlyRoom extends Room {
  * | `no_websocket` | there is no global `WebSocket`, as in older versions of Node |
  * | `bad_options` | an option is missing or of the wrong type |
  * | `bad_frame` | the server has sent something that is not a JSON object |
- * | `too_big`, `overflow`, `reserved_event` | the message or state was not sent |
+ * | `too_big`, `overflow`, `reserved_event` | the message, request or state was not sent |
  * | `transient`, `not_transient` | the event needs {@link Room.sendTransient}, or {@link Room.send} |
  */
 export class ChatError extends Error {

@@ -3,6 +3,7 @@
 import { Authentication } from './authentication.js';
 import { ChatError, CLOSE_LOST, mayReturn } from './errors.js';
 import { NOT_OF_A_ROOM } from './events.js';
+import { objectsIn } from './json.js';
 import { RateBudget } from './rate-budget.js';
 import { readWait, Refusals } from './refusals.js';
 import { readRetry } from './retry.js';
@@ -212,7 +213,7 @@ export class Connection {
     const { seq, cid, messages, more } = frame;
     if (Number.isInteger(seq)) return this.#receiveOther(frame);
     this.#unanswered.remove('message', cid);
-    this.#outbox.acknowledge(cid, { messages: Array.isArray(messages) ? messages : [], more: more === true });
+    this.#outbox.acknowledge(cid, { messages: objectsIn(messages), more: more === true });
   }
 
   /** Takes a frame of a room, or one that the host sent to this connection only. */

@@ -6,5 +6,11 @@ export function wellFormed(json) {
   return json.replace(/\\(?:ud[89a-f]..|.)/g, (escape) => (escape.length === 6 ? '\ufffd' : escape));
 }
 
+/** The objects in an array; none if it is no array. */
+export function objectsIn(array) {
+  if (!Array.isArray(array)) return [];
+  return array.filter((item) => typeof item === 'object' && item !== null && !Array.isArray(item));
+}
+
 /** The length of a text in bytes of UTF-8. */
 export function byteLength(text) { return new TextEncoder().encode(text).length; }

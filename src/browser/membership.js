@@ -3,6 +3,7 @@
 import { randomCid } from './cid.js';
 import { ChatError, gaveUp } from './errors.js';
 import { Events } from './events.js';
+import { objectsIn } from './json.js';
 import { OwnState } from './own-state.js';
 import { Presence } from './presence.js';
 import { Progress } from './progress.js';
@@ -113,11 +114,14 @@ export class Membership {
     });
   }
 
-  /** Asks for messages. The request waits like a message, and is sent again until it is answered. */
+  /** Asks for messages. The request waits like a message, and is sent again until it is answered in any way. */
   history(range) {
     return new Promise((resolve, reject) => {
       if (this.#state === 'closed') {
         return reject(new ChatError('closed', 'the room was left', { cause: this.#reason }));
+      }
+      if (this.#outbox.size(this.#lane) >= this.#options.maxQueue) {
+        return reject(new ChatError('overflow', 'too many messages are waiting to be sent'));
       }
       const cid = randomCid(this.#env.crypto);
       const text = JSON.stringify({ event: 'history', roomId: this.id, cid, ...range });
@@ -181,7 +185,7 @@ export class Membership {
       this.#become('online', null);
     }
     if (gap) this.#events.emit('gap', gap);
-    if (Array.isArray(answer.messages)) subscription.receiveStored(answer.messages, answer.recovered === 'store');
+    subscription.receiveStored(objectsIn(answer.messages));
     entering?.resolve();
     subscription.startSending();
   }

@@ -115,7 +115,7 @@ export function readHistoryOptions(given = {}) {
     if (id !== undefined && !isId(id)) throw badOption(call, `\`${option}\` must be the id of a message`);
   }
   if (before !== undefined && after !== undefined) throw badOption(call, 'give `before` or `after`, not both');
-  if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
+  if (limit !== undefined && !(Number.isSafeInteger(limit) && limit > 0)) {
     throw badOption(call, '`limit` must be a number of messages');
   }
   return { before, after, limit };

@@ -64,6 +64,9 @@ export class Outbox {
     return this.#of(lane).every((message) => message.member === null || isRemembered(message));
   }
 
+  /** Whether this is a request for messages. Once it is answered, it is not sent again. */
+  isRequest(cid) { return this.#messages.get(cid)?.event === 'history'; }
+
   /** The room of a message that is in flight. */
   roomOf(cid) {
     const message = this.#messages.get(cid);

@@ -2,19 +2,24 @@
 
 /** How many ids of messages are remembered. */
 const MAX_IDS = 1_000;
+/** How many member ids of this client are remembered. */
+const MAX_MEMBERS = 16;
 
 /** The client's own member, and its position in the room. */
 export class Progress {
   #name = null;
   #member = null;
-  /** The member ids of this client in the current epoch. */
+  /** The latest member ids of this client in the current epoch. */
   #members = new Set();
   /** Epoch and seq of the last frame of the room; null before the first enter. */
   #position = null;
-  /** The member ids of this client in all epochs. */
+  /** Those of all epochs. */
   #allMembers = new Set();
   /** The id of the latest message that the client has; null if the server has no store. */
   #id = null;
+  /** The `seq` and `id` of the last `entered`, until the client has all frames up to this `seq`. Later messages have
+   * higher ids. */
+  #entered = null;
   /** Ids of messages that the application has had. After a crash of the server, a message may come twice. */
   #ids = new Set();
 
@@ -35,15 +40,19 @@ export class Progress {
   /** Where the client wants to go on. */
   get since() { return this.#position && { ...this.#position, ...(this.#id !== null && { id: this.#id }) }; }
 
-  advance(seq) { this.#position.seq = seq; }
+  advance(seq) {
+    this.#position.seq = seq;
+    if (!this.#entered || seq < this.#entered.seq) return;
+    this.#id = Math.max(this.#id, this.#entered.id);
+    this.#entered = null;
+  }
 
   /** Notes a message. Returns false if the application has had it before. */
   note(id) {
     if (this.#id === null || !Number.isInteger(id)) return true;
     this.#id = Math.max(this.#id, id);
     if (this.#ids.has(id)) return false;
-    this.#ids.add(id);
-    if (this.#ids.size > MAX_IDS) this.#ids.delete(this.#ids.values().next().value);
+    addLatest(this.#ids, id, MAX_IDS);
     return true;
   }
 
@@ -52,16 +61,23 @@ export class Progress {
     const before = this.position;
     replayed ??= recovered === true && before ? Math.max(0, seq - before.seq) : 0;
     if (before?.epoch !== epoch) this.#members.clear();
-    this.#members.add(member);
-    this.#allMembers.add(member);
-    // The ids of a replay are lower.
-    if (!Number.isInteger(id)) this.#id = null;
-    else if (this.#id === null || replayed === 0) this.#id = Math.max(this.#id ?? 0, replayed === 0 ? id : 0);
+    for (const members of [this.#members, this.#allMembers]) addLatest(members, member, MAX_MEMBERS);
+    const hasStore = Number.isInteger(id);
+    this.#id = hasStore ? this.#id ?? 0 : null;
+    this.#entered = hasStore ? { seq, id } : null;
     // The replay may repeat frames that have arrived since the enter was sent.
     const isAhead = before?.epoch === epoch && before.seq <= seq && before.seq > seq - replayed;
     this.#position = isAhead ? before : { epoch, seq: seq - replayed };
+    this.advance(this.seq);
     [this.#member, this.#name] = [member, name];
     const hasGap = before && recovered !== 'store' && (before.epoch !== epoch || before.seq !== this.seq);
     return hasGap ? { before, after: this.position } : null;
   }
+}
+
+/** Adds a value to a set that keeps this many of the latest ones. */
+function addLatest(set, value, size) {
+  set.delete(value);
+  set.add(value);
+  if (set.size > size) set.delete(set.values().next().value);
 }

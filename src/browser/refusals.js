@@ -53,7 +53,9 @@ export class Refusals {
 
   #message(cid, error, wait) {
     this.#unanswered.remove('message', cid);
-    if (error.code === 'not_entered') {
+    if (this.#outbox.isRequest(cid)) {
+      this.#outbox.reject(cid, error); // Messages must not wait for it.
+    } else if (error.code === 'not_entered') {
       // The client was removed from the room while the message was in flight. It is sent again after the next enter.
       const membership = this.#rooms.get(this.#outbox.roomOf(cid));
       if (membership?.isInRoom) membership.removed(error, wait);

@@ -15,7 +15,8 @@ export class Subscription {
   #isAllKnown;
   /** How many messages of the history are still to come. */
   #history;
-  /** Whether the room was entered for the first time. A later history repeats messages that the application has had. */
+  /** Whether the room was entered for the first time. Later, messages from the server's store are missed ones, and those
+   * of the history have come before. */
   #isFirst;
   #isSending = false;
   #hasEnded = false;
@@ -59,14 +60,13 @@ export class Subscription {
     return true;
   }
 
-  /** Takes messages from the server's store, which come before all frames of the room. `isMissed` says whether they are
-   * all that the client has missed. */
-  receiveStored(messages, isMissed) {
+  /** Takes messages from the server's store, which come before all frames of the room. */
+  receiveStored(messages) {
     for (const frame of messages) {
       if (this.#hasEnded) return; // A handler has left.
       const own = this.#progress.wasOwn(frame.member);
       if (!this.#progress.note(frame.id)) continue;
-      this.#events.emitFrame(frame, { own, replayed: isMissed, history: !isMissed });
+      this.#events.emitFrame(frame, { own, replayed: !this.#isFirst, history: this.#isFirst });
     }
   }
 

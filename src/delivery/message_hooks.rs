@@ -1,7 +1,7 @@
 //! The host's callback for messages. It is called in the order of the room, and for each room one at a time.
 //!
-//! Whoever publishes a message calls the callback itself if no other call for the room is running or waiting. Otherwise
-//! the message waits in the room's queue, and a task of its own calls the callbacks of those that wait.
+//! A task that publishes a message calls the callback itself, unless another call for the room is running or waiting. In
+//! that case, the message waits in the room's queue, and one task calls the callbacks for all messages in the queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -100,16 +100,27 @@ impl Engine {
 
     fn begin_drain(self: &Arc<Engine>, drain: Drain) -> watch::Receiver<State> {
         let (sender, receiver) = watch::channel(State::default());
+        let connections = self.admission.connections();
         if !self.admission.begin_drain() {
             // A shutdown has begun.
-            sender.send_modify(|state| state.totals = Some(Drained::default()));
+            sender.send_modify(|state| {
+                state.totals = Some(Drained { open: connections, ..Drained::default() })
+            });
             return receiver;
         }
         self.context.spread_drain(RETRY_SPREAD);
-        let (connections, over, ready_delay) = (self.admission.connections(), drain.window(), drain.delay());
+        if self.admission.is_closing() {
+            // A shutdown has begun just now, and decides when clients come back.
+            self.spread_restart();
+        }
+        let (over, ready_delay) = (drain.window(), drain.delay());
         tracing::info!(connections, ?over, ?ready_delay, "draining: no more connections are accepted");
         let engine = self.clone();
         self.tasks.spawn_for_host(async move { engine.run_drain(drain, &sender).await });
+        if receiver.has_changed().is_err() {
+            // There is no runtime, so no connection has opened yet. One that was accepted just now is closed when it opens.
+            self.admission.end_drain();
+        }
         receiver
     }
 

@@ -155,14 +155,19 @@ impl Engine {
         }
     }
 
+    /// A shutdown has begun: sets when clients come back.
+    pub(super) fn spread_restart(&self) {
+        self.context.spread_restart(self.sessions.table().all().len(), self.rooms.is_remote());
+    }
+
     /// Ends all sessions, or leaves them to other nodes, and waits until no task of the engine is left.
     pub(crate) async fn shutdown(&self) {
         let (start, connections) = (self.context.clock.now(), self.admission.connections());
         self.admission.close();
         self.tasks.close();
         self.rooms.close_all();
+        self.spread_restart();
         let sessions = self.sessions.table().all();
-        self.context.spread_restart(sessions.len(), self.rooms.is_remote());
         for (n, session) in sessions.into_iter().enumerate() {
             if n > 0 && n % SESSIONS_PER_TURN == 0 {
                 yield_now().await;

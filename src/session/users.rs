@@ -47,7 +47,7 @@ pub(super) enum Announcement {
     Skip,
     /// Tell the broker with [`Users::ask`], and wait for its answer.
     Ask(Change),
-    /// The broker has answered that the callback is not to be called. [`Users::called`] must follow nevertheless.
+    /// The broker has answered that the callback is not to be called. Call [`Users::called`] all the same.
     NotFirstOrLast,
     /// Wait for another callback of the user. [`Users::called`] returns the session when that callback has returned.
     Wait,

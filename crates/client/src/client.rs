@@ -227,9 +227,9 @@ impl ClientSender {
     /// the server has acknowledged it. While the client is not in its room, the message waits, for as
     /// long as that takes. The client sends it again until it is acknowledged. Messages keep the order of
     /// these calls, also over all rooms of a [`Chat`](crate::Chat), and are sent at most as fast as the server allows. If
-    /// the server refuses a message only temporarily (`rate_limited`, or `internal` with a `retryAfter`), the client sends
-    /// it again later, before those to the same room that have not been sent yet. After `internal` without a `retryAfter`,
-    /// the send fails at once.
+    /// the server refuses a message only temporarily (`rate_limited`, or `internal` or `unavailable` with a `retryAfter`),
+    /// the client sends it again later, before those to the same room that have not been sent yet. After `internal` or
+    /// `unavailable` without a `retryAfter`, the send fails at once.
     ///
     /// The server publishes the message once. There is one exception: if the server has forgotten the session
     /// meanwhile, because of a restart or because it has neither a resume window nor a history, a message whose
@@ -267,7 +267,8 @@ impl ClientSender {
     /// request to send it. The server reads the messages from its message store. Without a store, it reads them from
     /// the history that it keeps in memory. The client emits no events for these messages.
     ///
-    /// The request waits while the client is not in its room, and is sent again after a lost connection.
+    /// The request waits while the client is not in its room, and is sent again after a lost connection. If the server
+    /// refuses it, it is not sent again.
     ///
     /// ```no_run
     /// # async fn scroll_up(client: &tower_chat_rooms_client::Client, oldest: u64) -> Result<(), tower_chat_rooms_client::ClientError> {
@@ -282,9 +283,11 @@ impl ClientSender {
     ///
     /// # Errors
     ///
-    /// The request fails if the server refuses it (`denied` if the host does not allow it), or if the client is closed.
+    /// The request fails if the server refuses it (`denied` if the host does not allow it, `unavailable` if the message
+    /// store does not answer), if an id or limit is [invalid](ClientError::Config), if too many messages are waiting to be
+    /// sent ([`QueueFull`](ClientError::QueueFull)), or if the client is closed.
     pub fn history(&self) -> HistoryRequest {
-        HistoryRequest::new(self.commands.clone(), self.room)
+        HistoryRequest::new(self.commands.clone(), self.room, self.permits.clone())
     }
 
     /// Sends a transient event to the other members of the room: a hint that may get lost, such as that somebody is

@@ -62,6 +62,8 @@ pub(crate) enum Command {
         /// Those of the frame that say which messages.
         keys: Value,
         ack: Ack,
+        /// One of those for the room's messages.
+        permit: OwnedSemaphorePermit,
     },
     /// Send a direct message to a user.
     SendToUser {

@@ -256,7 +256,10 @@ impl Driver {
                 drop(permit);
                 self.machine.publish(now, room, &body, ack);
             }
-            Command::ReadHistory { room, keys, ack } => self.machine.read_history(now, room, keys, ack),
+            Command::ReadHistory { room, keys, ack, permit } => {
+                drop(permit);
+                self.machine.read_history(now, room, keys, ack);
+            }
             Command::SendToUser { user, body, ack, permit } => {
                 drop(permit);
                 self.machine.send_to_user(now, &user, &body, ack);

@@ -293,13 +293,13 @@ impl RoomFrame {
         self.is_own
     }
 
-    /// Whether it was missed while the connection was lost, and is part of a replay.
+    /// Whether it was missed while the connection was lost.
     pub fn is_replayed(&self) -> bool {
         self.is_replayed
     }
 
-    /// Whether it was published before the client entered the room for the first time: see
-    /// [`history`](crate::ClientBuilder::history).
+    /// Whether it was published before the client entered the room for the first time, and is one of the latest messages
+    /// that it has asked for then: see [`history`](crate::ClientBuilder::history).
     pub fn is_history(&self) -> bool {
         self.is_history
     }

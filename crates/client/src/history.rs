@@ -1,9 +1,10 @@
 //! Messages that a client reads later, from the server's store or its history.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
-use serde_json::json;
-use tokio::sync::oneshot;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::client::task_ended;
 use crate::commands::{Ack, Command, Commands};
@@ -27,9 +28,13 @@ pub struct HistoryPage {
 pub struct HistoryRequest {
     commands: Commands,
     room: RoomKey,
+    permits: Arc<Semaphore>,
     range: Range,
     limit: Option<usize>,
 }
+
+/// The highest id that the protocol allows.
+const MAX_ID: u64 = (1 << 53) - 1;
 
 /// Which messages to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +45,9 @@ enum Range {
 }
 
 impl HistoryRequest {
-    pub(crate) fn new(commands: Commands, room: RoomKey) -> HistoryRequest {
-        HistoryRequest { commands, room, range: Range::Latest, limit: None }
+    /// `permits` are those for messages that wait for the client's task.
+    pub(crate) fn new(commands: Commands, room: RoomKey, permits: Arc<Semaphore>) -> HistoryRequest {
+        HistoryRequest { commands, room, permits, range: Range::Latest, limit: None }
     }
 
     /// Asks for the latest messages with a lower [id](RoomFrame::id) than this one.
@@ -60,22 +66,38 @@ impl HistoryRequest {
     }
 
     async fn send(self) -> Result<HistoryPage, ClientError> {
-        let HistoryRequest { commands, room, range, limit } = self;
-        let mut keys = json!({});
-        match range {
-            Range::Latest => {}
-            Range::Before(id) => keys["before"] = json!(id),
-            Range::After(id) => keys["after"] = json!(id),
-        }
-        if let Some(limit) = limit {
-            keys["limit"] = json!(limit);
-        }
+        let keys = self.keys()?;
+        let HistoryRequest { commands, room, permits, .. } = self;
+        let permit = permits.try_acquire_owned().map_err(|_| ClientError::QueueFull)?;
         let (ack, answered) = oneshot::channel();
-        let command = Command::ReadHistory { room, keys, ack: Ack::History(ack) };
+        let command = Command::ReadHistory { room, keys, ack: Ack::History(ack), permit };
         if !commands.send(command) {
             return Err(task_ended());
         }
         answered.await.unwrap_or_else(|_| Err(task_ended()))
+    }
+
+    /// The keys of the frame that say which messages. The server does not say which request it refuses because of them.
+    fn keys(&self) -> Result<Value, ClientError> {
+        let mut keys = json!({});
+        let (key, id) = match self.range {
+            Range::Latest => ("", None),
+            Range::Before(id) => ("before", Some(id)),
+            Range::After(id) => ("after", Some(id)),
+        };
+        if let Some(id) = id {
+            if id > MAX_ID {
+                return Err(ClientError::Config(format!("{key:?} must be the id of a message, below 2^53")));
+            }
+            keys[key] = json!(id);
+        }
+        if let Some(limit) = self.limit {
+            if limit == 0 {
+                return Err(ClientError::Config("the limit of messages must not be 0".into()));
+            }
+            keys["limit"] = json!(limit);
+        }
+        Ok(keys)
     }
 }
 
@@ -85,5 +107,30 @@ impl IntoFuture for HistoryRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(permits: usize) -> HistoryRequest {
+        let (commands, _) = Commands::new(1);
+        HistoryRequest::new(commands, RoomKey(0), Arc::new(Semaphore::new(permits)))
+    }
+
+    #[test]
+    fn what_the_server_could_not_read_is_refused() {
+        assert_eq!(request(1).keys(), Ok(json!({})));
+        assert_eq!(request(1).before(MAX_ID).limit(1).keys(), Ok(json!({"before": MAX_ID, "limit": 1})));
+        assert_eq!(request(1).after(0).keys(), Ok(json!({"after": 0})));
+        for wrong in [request(1).before(MAX_ID + 1), request(1).after(u64::MAX), request(1).limit(0)] {
+            assert!(matches!(wrong.keys(), Err(ClientError::Config(_))), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn too_many_requests_are_refused() {
+        assert_eq!(request(0).await, Err(ClientError::QueueFull));
     }
 }

@@ -275,6 +275,11 @@ impl<T> Outgoing<T> {
         Some(waiting)
     }
 
+    /// Whether a message with this id and this event was sent.
+    pub(crate) fn has_event(&self, cid: &str, event: &str) -> bool {
+        self.queues.values().any(|queue| queue.has_event(cid, event))
+    }
+
     /// The recipient of the message with this id.
     pub(crate) fn recipient_of(&self, cid: &str) -> Option<Recipient> {
         self.queues.iter().find(|(_, queue)| queue.contains(cid)).map(|(key, _)| *key)

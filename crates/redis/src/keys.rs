@@ -94,7 +94,7 @@ impl Keys {
         self.name2("user", user)
     }
 
-    /// String: the name of the node that has ended a session, which was the last one of its user.
+    /// String: the process of the node that has ended a session, which was the last one of its user.
     pub(crate) fn user_ended(&self, session: &str) -> String {
         self.name2("ended", session)
     }
@@ -102,7 +102,7 @@ impl Keys {
     /// What all names begin with.
     ///
     /// Scripts about sessions make the names of further keys of it: `token:` and a token, the id of the session with this
-    /// token; `closed:` and an id, for some time the name of the node that has closed this session.
+    /// token; `closed:` and an id, for some time the process of the node that has closed this session.
     pub(crate) fn tag(&self) -> &str {
         &self.tag
     }

@@ -229,7 +229,7 @@ impl Inner {
         let has_lost_data = self.registration.is_other_data(&data);
         // Before those of the old incarnation are removed, so that no user goes offline, and the members of sessions stay.
         self.begin_users_again(&new, has_lost_data).await?;
-        let before_members = if has_lost_data { Put::Lost } else { Put::Whole };
+        let before_members = if has_lost_data { Put::Lost } else { Put::BeforeMembers };
         self.put_sessions(&new, before_members).await?;
         self.remove_incarnation(&old, removed).await?;
         self.renew(&new, "renew").await?.ok_or(Unavailable)?;
@@ -240,9 +240,7 @@ impl Inner {
                 self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
             }
         }
-        if has_lost_data {
-            self.put_sessions(&self.registration.node(), Put::Whole).await?;
-        }
+        self.put_sessions(&self.registration.node(), Put::Whole).await?;
         self.registration.set_data(data);
         self.registration.activate();
         self.status.works(Part::Lease);

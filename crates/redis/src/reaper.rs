@@ -91,10 +91,12 @@ impl Inner {
                 self.hub.member_lost(&room, member, profile, is_hidden, stamp);
             }
         }
-        // Users go offline after their members have left.
-        if is_done {
-            self.reap_lost_users(node, kept).await?;
+        // Users go offline after their members have left, and sessions end then. Should the node come back before, it has
+        // its sessions, and tells of those that were removed.
+        if !is_done {
+            return Ok(());
         }
+        self.reap_lost_users(node, kept).await?;
         self.forget(node, Forget::IfFenced).await
     }
 

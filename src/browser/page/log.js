@@ -73,6 +73,9 @@ export class Log {
     return id === undefined ? null : Number(id);
   }
 
+  /** Whether it shows the message with this id. */
+  has(id) { return this.node.querySelector(`[data-id="${id}"]`) !== null; }
+
   /** Adds earlier messages before all lines: `add(first)` adds each before the line `first`. What is on the screen stays in
    * place, and is not read out. */
   prepend(add) {

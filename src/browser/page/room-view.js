@@ -30,12 +30,14 @@ export class RoomView {
   #on;
   #room = null;
   #leaving = new AbortController();
-  /** Rows of messages that are acknowledged but haven't come from the room yet, by seq. */
+  /** Rows of messages that are acknowledged but haven't come from the room, by id. */
   #awaited = new Map();
   #hasUnsent = false;
   #isReading = false;
   /** The id of the message before which there are no others; null if that is not known. */
   #beginId = null;
+  /** The id before which messages could not be read; null once it makes sense to try again. */
+  #failedId = null;
 
   /** `on` has these handlers: `changed()`, and `isSeen(view)`, which says whether the user sees its log. */
   constructor({ id, name, draft = '' }, on) {
@@ -97,7 +99,7 @@ export class RoomView {
     const row = this.log.addPending(this.name, text);
     this.log.unmark();
     const sent = this.#room.send(text, { at: Date.now() });
-    sent.then(({ seq }) => this.#acknowledged(row, seq), (error) => this.#takeBack(row, text, error));
+    sent.then((answer) => this.#acknowledged(row, answer), (error) => this.#takeBack(row, text, error));
   }
 
   sendTyping() {
@@ -119,7 +121,8 @@ export class RoomView {
   /** Adds earlier messages before those that are shown. */
   async #readEarlier() {
     const { firstId } = this.log;
-    if (this.#isReading || firstId === null || firstId === this.#beginId || this.state !== 'online') return;
+    if (this.#isReading || this.state !== 'online') return;
+    if ([null, this.#beginId, this.#failedId].includes(firstId)) return;
     this.#isReading = true;
     try {
       const { messages, more } = await this.#room.history({ before: firstId, limit: PAGE });
@@ -130,6 +133,7 @@ export class RoomView {
       if (!more || messages.length === 0) this.#beginId = this.log.firstId;
     } catch (error) {
       if (this.#leaving.signal.aborted) return;
+      this.#failedId = firstId;
       // The host may not let everybody read.
       if (error.code === 'denied') this.#beginId = firstId;
       else if (error.code !== 'closed') this.addError(error);
@@ -143,7 +147,8 @@ export class RoomView {
   #stateChanged({ state, reason, retryAt }) {
     const before = this.state;
     Object.assign(this, { state, retryAt, failure: reason });
-    if (state !== 'online') this.typists.clear();
+    if (state === 'online') this.#failedId = null;
+    else this.typists.clear();
     if (!this.hasEntered) return;
     if (state === 'closed') this.addError(reason);
     else if (state === 'online') this.log.addLine('notice', before === 'outside' ? t.backInRoom : t.again);
@@ -173,8 +178,8 @@ export class RoomView {
     // Messages from a store have no `seq`, and the ids of their members are those of no others.
     const epoch = seq === undefined ? undefined : this.#room?.position?.epoch ?? null;
     const isOwn = own || (history && recallMembers(this.id, epoch).includes(member));
-    this.#awaited.get(seq)?.remove();
-    this.#awaited.delete(seq);
+    this.#awaited.get(id)?.remove();
+    this.#awaited.delete(id);
     if (!isOwn && !history && !this.#on.isSeen(this)) {
       if (this.unread === 0) this.log.markUnread();
       this.unread += 1;
@@ -185,16 +190,16 @@ export class RoomView {
     });
   }
 
-  /** Acknowledged messages will not come from the room after a gap: their rows stay where they are. */
+  /** After a gap, acknowledged messages may not come from the room: until they do, their rows stay where they are. */
   #missed() {
     this.log.addLine('notice', t.gap);
     for (const row of this.#awaited.values()) row.dataset.kind = 'message';
-    this.#awaited.clear();
   }
 
-  #acknowledged(row, seq) {
-    if (this.#room.position.seq >= seq) row.remove(); // The room has shown it.
-    else this.#awaited.set(seq, row);
+  #acknowledged(row, { seq, id }) {
+    // After a crash of the server, the log may have got it from the store.
+    if (this.#room.position.seq >= seq || this.log.has(id)) row.remove();
+    else this.#awaited.set(id, row);
   }
 
   /** Puts what was not sent back into the input field. */

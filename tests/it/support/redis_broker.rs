@@ -39,7 +39,7 @@ pub(crate) struct RedisRooms(u32);
 
 /// The thread that serves a node's connections to Redis.
 struct RedisNode {
-    /// Who waits until the thread has nothing left to do.
+    /// Sends a request to the thread, which answers when it has nothing left to do.
     waiting: mpsc::UnboundedSender<oneshot::Sender<()>>,
     calls: Mutex<Calls>,
     /// Pieces of data that went to Redis or came from it.

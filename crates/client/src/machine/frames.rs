@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::questions::Question;
 use super::refusal::Refusal;
+use super::sending::HISTORY;
 use super::{Machine, Now, Output};
 use crate::error::ClientError;
 use crate::event::{ChatEvent, ClientEvent, RoomFrame};
@@ -74,7 +75,7 @@ impl<T> Machine<T> {
     ) {
         let Some(waiting) = self.cx.outgoing.acknowledge(cid) else { return };
         let room = self.rooms.find(room);
-        let is_own = |message: &Map<String, Value>| room.as_ref().is_some_and(|room| room.was_own(message));
+        let is_own = |message: &_| room.as_ref().is_some_and(|room| room.was_own(message));
         let messages = messages.into_iter().map(|message| {
             let is_own = is_own(&message);
             RoomFrame::new(message, is_own).of_store()
@@ -158,13 +159,17 @@ impl<T> Machine<T> {
 
     fn on_message_refused(&mut self, cid: &str, refusal: Refusal) {
         let recipient = self.cx.outgoing.recipient_of(cid);
-        if let Some(Recipient::Room(key)) = recipient.filter(|_| refusal.has_code("not_entered")) {
+        // Messages must not wait for a request. It is not sent again.
+        let is_request = self.cx.outgoing.has_event(cid, HISTORY);
+        if let Some(Recipient::Room(key)) =
+            recipient.filter(|_| refusal.has_code("not_entered") && !is_request)
+        {
             // It was in flight when the client left the room. It is sent again in the room.
             let Some(room) = self.rooms.get_mut(key) else { return };
             let outcome = room.on_not_entered(refusal, &mut self.cx);
             self.postpone_attempts();
             self.conclude(key, outcome);
-        } else if refusal.is_postponement() {
+        } else if refusal.is_postponement() && !is_request {
             self.cx.outgoing.postpone(cid, refusal.wait(), self.cx.now);
             self.flush();
         } else if let Some(waiting) = self.cx.outgoing.take(cid) {

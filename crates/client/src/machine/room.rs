@@ -207,7 +207,7 @@ impl Room {
         self.log.on_frame(seq, object, cx).into()
     }
 
-    /// Whether a message from the server's store is this client's own.
+    /// Whether an earlier message is this client's own.
     pub(super) fn was_own(&self, message: &Map<String, Value>) -> bool {
         self.log.was_own(message)
     }

@@ -63,9 +63,14 @@ impl RoomLog {
         self.ids.last()
     }
 
-    /// Whether a message from the server's store is this client's own.
+    /// Whether an earlier message is this client's own. One with a `seq` is of this epoch, all others are from the server's
+    /// store.
     pub(super) fn was_own(&self, message: &Map<String, Value>) -> bool {
-        self.members.was_own(message.get("member"))
+        let member = message.get("member");
+        match message.contains_key("seq") {
+            true => self.members.is_own(member, true),
+            false => self.members.was_own(member),
+        }
     }
 
     /// Whether the client is in the room, on this connection.
@@ -78,6 +83,7 @@ impl RoomLog {
         let (last, missed) = self.go_on_from(&entered);
         let Entered { name, member, epoch, seq, num, resumed, recovered, history, stored, id, page, .. } =
             entered;
+        let is_first = self.position.is_none();
         let is_same_epoch = self.position.as_ref().is_some_and(|before| *before.epoch() == *epoch);
         // An earlier enter whose answer was lost may have begun another session.
         let is_same_session = self.member().is_some_and(|current| **current == *member);
@@ -101,8 +107,9 @@ impl RoomLog {
         if missed != Some(0) && recovered != Recovered::FromStore {
             cx.outputs.emit(self.key, ClientEvent::Gap { missed });
         }
-        self.ids.enter(id, seq.saturating_sub(last));
-        self.emit_stored(stored, recovered == Recovered::FromStore, cx);
+        self.ids.enter(id, seq);
+        self.ids.reach(last);
+        self.emit_stored(stored, is_first, cx);
         self.position = Some(Position::new(epoch.into(), last));
         self.presence.publish(cx);
         self.start_sending(cx);
@@ -182,16 +189,16 @@ impl RoomLog {
         }
     }
 
-    /// Messages from the server's store, which come before all frames of the room. `are_missed` says whether they are all
-    /// that the client has missed.
-    fn emit_stored<T>(&mut self, messages: Vec<Map<String, Value>>, are_missed: bool, cx: &mut Context<T>) {
+    /// Messages from the server's store, which come before all frames of the room. If the client was in the room before, it
+    /// has missed them.
+    fn emit_stored<T>(&mut self, messages: Vec<Map<String, Value>>, is_first: bool, cx: &mut Context<T>) {
         for message in messages {
             let is_own = self.was_own(&message);
             if !self.ids.receive(message.get("id").and_then(Value::as_u64)) {
                 continue;
             }
             let frame = RoomFrame::new(message, is_own).of_store();
-            let frame = if are_missed { frame.replayed(true) } else { frame.of_history() };
+            let frame = if is_first { frame.of_history() } else { frame.replayed(true) };
             self.emit_unrecoverable(ClientEvent::Message(frame), cx);
         }
     }
@@ -277,6 +284,7 @@ impl RoomLog {
         let emits = !self.backlog.drops_frames();
         if emits && let Some(position) = &mut self.position {
             position.advance(seq);
+            self.ids.reach(seq);
         }
         emits
     }

@@ -12,7 +12,7 @@ use crate::error::ClientError;
 use crate::outgoing::{Message, Next, Recipient};
 
 /// The event of a request for messages, and of its answer.
-const HISTORY: &str = "history";
+pub(super) const HISTORY: &str = "history";
 
 impl<T> Machine<T> {
     /// Publishes an object in a room.
@@ -20,7 +20,7 @@ impl<T> Machine<T> {
         self.send_to_room(now, key, waiting, |room, cid| (body.event().to_owned(), body.message(room, cid)));
     }
 
-    /// Asks for messages of a room. The request waits and is sent again like a message.
+    /// Asks for messages of a room. The request waits and is sent again like a message, until it is answered in any way.
     pub(crate) fn read_history(&mut self, now: Now, key: RoomKey, mut keys: Value, waiting: T) {
         self.send_to_room(now, key, waiting, |room, cid| {
             keys["event"] = json!(HISTORY);

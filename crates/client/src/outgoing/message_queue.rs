@@ -167,6 +167,11 @@ impl<T> MessageQueue<T> {
         self.place_of(cid).is_some()
     }
 
+    /// Whether a message with this id and this event was sent.
+    pub(super) fn has_event(&self, cid: &str, event: &str) -> bool {
+        self.place_of(cid).is_some_and(|at| self.items[at].message.event == event)
+    }
+
     /// Removes the message with this id.
     pub(super) fn take(&mut self, cid: &str) -> Option<T> {
         let at = self.place_of(cid)?;

@@ -11,8 +11,9 @@ if earlier then return cmsgpack.unpack(earlier) end
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
 local found = load_room()
--- All nodes together remove one batch in this time.
-if found and now_ms() - tonumber(redis.call('HGET', meta, 'reaped') or '0') < pause then return { 'OK', 0 } end
+-- All nodes together remove one batch in this time. The server's clock may have gone back since.
+local since = found and now_ms() - tonumber(redis.call('HGET', meta, 'reaped') or '0')
+if found and since >= 0 and since < pause then return { 'OK', 0 } end
 -- The members of resumable sessions have until the end of their resume window, which began with the fence.
 local fenced_for = now_ms() + lease
 -- How long the rest is kept, in ms; 0 if the batch is too small.
@@ -53,5 +54,6 @@ until cursor == '0' or rest_kept == 0
 if found and #reply > 1 then redis.call('HSET', meta, 'reaped', string.format('%.0f', now_ms())) end
 clean_up(found)
 table.insert(reply, 2, rest_kept)
-if #reply > 2 then redis.call('SET', call, cmsgpack.pack(reply), 'PX', 60000) end
+-- A node repeats the call for its own members until it is answered.
+if #reply > 2 then redis.call('SET', call, cmsgpack.pack(reply), 'PX', is_own and 3600000 or 60000) end
 return reply

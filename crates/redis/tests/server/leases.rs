@@ -152,3 +152,50 @@ async fn a_resume_window_begins_with_the_fence() {
     c.close().await;
     assert_eq!(server.command::<Vec<String>>(&["KEYS", "*session*"]).await, [] as [&str; 0]);
 }
+
+/// Rule: the sessions of a lost node end after its members have left. Should it come back before, it would take them for
+/// sessions of other nodes, and nobody would tell of its members.
+#[tokio::test]
+async fn sessions_of_a_lost_node_are_kept_until_their_members_have_left() {
+    let server = Server::start().await;
+    let lost = TestNode::connect(Settings::new(server.url()).node_name("lost").lease(MINUTE)).await;
+    for n in 0..250 {
+        let session = Session::new(format!("t{n}"), format!("s{n}"), MINUTE);
+        lost.open_session(session.clone()).await.unwrap();
+        lost.enter("r", member(&format!("m{n}")).session(&session), None).await.unwrap();
+    }
+    let incarnation = server.incarnation("lost").await;
+    drop(lost);
+    server.set_lease(&incarnation, "-(now - 61000)").await;
+    let other = TestNode::connect(Settings::new(server.url()).node_name("other").lease(MINUTE)).await;
+    let script = format!(
+        "local members = redis.call('HKEYS', '{{chat}}:members:{incarnation}:r') \
+         for _, member in ipairs(members) do \
+           if redis.call('EXISTS', '{{chat}}:session:s' .. member:sub(2)) == 0 then return -1 end \
+         end \
+         return #members"
+    );
+    loop {
+        match server.command::<i64>(&["EVAL", &script, "0"]).await {
+            -1 => panic!("a session has ended before its member has left"),
+            0 => break,
+            _ => sleep(Duration::from_millis(5)).await,
+        }
+    }
+    server.until_lease(&incarnation, |lease| lease.is_none()).await;
+    assert_eq!(server.command::<Vec<String>>(&["KEYS", "{chat}:session:*"]).await, [] as [&str; 0]);
+    other.close().await;
+}
+
+/// Rule: a clock that has gone back delays nothing.
+#[tokio::test]
+async fn members_are_removed_after_the_clock_of_the_server_has_gone_back() {
+    let server = Server::start().await;
+    let node = TestNode::connect(Settings::new(server.url()).node_name("a").lease(MINUTE)).await;
+    let other = TestNode::connect(Settings::new(server.url()).node_name("b").lease(MINUTE)).await;
+    other.enter("r", member("bob"), None).await.unwrap();
+    node.enter("r", member("ann"), None).await.unwrap();
+    server.eval("redis.call('HSET', '{chat}:meta:r', 'reaped', now + 3600000)").await;
+    node.close().await;
+    assert_eq!(other.publish("r", Some("bob"), None, b"end").await.unwrap().stamp.num, 1);
+}

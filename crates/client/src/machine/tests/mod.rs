@@ -5,6 +5,7 @@ mod direct;
 mod entering;
 mod frames;
 mod history;
+mod history_requests;
 mod liveness;
 mod outside;
 mod pause;
@@ -15,6 +16,7 @@ mod rooms;
 mod rooms_reconnecting;
 mod sending;
 mod sending_to_rooms;
+mod store;
 mod tokens;
 mod tokens_put_off;
 mod transients;
@@ -319,7 +321,9 @@ impl Bench {
                 Output::Resolve(n, Ok(seq)) => format!("{n}: ok {seq}"),
                 Output::Resolve(n, Err(error)) => format!("{n}: {error}"),
                 Output::ResolveHistory(n, page) => {
-                    format!("{n}: {} messages, more: {}", page.messages.len(), page.has_more)
+                    let messages = page.messages.into_iter().map(ClientEvent::Message).map(describe);
+                    let more = if page.has_more { ", and more" } else { "" };
+                    format!("{n}: {}{more}", messages.collect::<Vec<_>>().join(", "))
                 }
             });
         }
