@@ -101,11 +101,16 @@ impl<T> StoreQueue<T> {
     }
 
     /// Ends with the messages of the batch. `ids` are those under which the store has them; `None` if it has failed.
-    /// Messages that the members have before the store does stay in the queue until they are stored.
-    pub(super) fn finish(&mut self, ids: Option<Vec<MessageId>>, mut then: impl FnMut(&mut T, Outcome)) {
+    /// Messages that the members have before the store does stay in the queue until they are stored. Returns the others.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn finish(
+        &mut self,
+        ids: Option<Vec<MessageId>>,
+        mut then: impl FnMut(&mut T, Outcome),
+    ) -> Vec<T> {
         let has_failed = ids.is_none();
         let mut ids = ids.into_iter().flatten();
-        let mut again = Vec::new();
+        let (mut again, mut done) = (Vec::new(), Vec::new());
         for mut entry in self.entries.drain(..std::mem::take(&mut self.batch)) {
             let Some(id) = entry.id else { continue };
             let outcome = match entry.keep {
@@ -125,22 +130,20 @@ impl<T> StoreQueue<T> {
                 again.push(entry);
             } else {
                 self.bytes -= entry.bytes;
+                done.push(entry.message);
             }
         }
         again.into_iter().rev().for_each(|entry| self.entries.push_front(entry));
+        done
     }
 
-    /// Gives up the messages that the members have already. Returns how many there were.
-    pub(super) fn give_up(&mut self) -> usize {
-        let before = self.entries.len();
-        let bytes = &mut self.bytes;
-        self.entries.retain(|entry| {
-            if entry.is_out {
-                *bytes -= entry.bytes;
-            }
-            !entry.is_out
-        });
-        before - self.entries.len()
+    /// Gives up the messages that the members have already, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn give_up(&mut self) -> Vec<T> {
+        let (out, waiting): (VecDeque<_>, _) = self.entries.drain(..).partition(|entry| entry.is_out);
+        self.entries = waiting;
+        self.bytes -= out.iter().map(|entry| entry.bytes).sum::<usize>();
+        out.into_iter().map(|entry| entry.message).collect()
     }
 }
 
@@ -176,7 +179,7 @@ mod tests {
         fn ids_rise_on_the_way_out_and_in_the_store(steps in steps()) {
             let (mut queue, mut last, mut pushed) = (StoreQueue::default(), 0, 0);
             let (mut out, mut stored, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-            let mut batch = None;
+            let (mut batch, mut done_len) = (None, 0);
             for step in steps.into_iter().chain([Step::Begin(99), Step::Finish(true), Step::Begin(99), Step::Finish(true)]) {
                 match step {
                     Step::Push(keep) => {
@@ -196,7 +199,7 @@ mod tests {
                         if is_ok {
                             stored.extend(batch);
                         }
-                        queue.finish(ids, |(n, keep), outcome| match outcome {
+                        let done = queue.finish(ids, |(n, keep), outcome| match outcome {
                             Outcome::Out(id) => {
                                 assert!(*keep != Keep::First || stored.contains(&(id, *n)), "{n} was not stored first");
                                 out.push((id, *n));
@@ -204,11 +207,12 @@ mod tests {
                             Outcome::Failed(_) => failed.push(*n),
                             Outcome::Known(_) => panic!("{n} is new"),
                         });
+                        done_len += done.len();
                     }
                     Step::Begin(_) => {}
                 }
             }
-            prop_assert!(queue.is_empty() && queue.bytes() == 0);
+            prop_assert!(queue.is_empty() && queue.bytes() == 0 && done_len == pushed);
             prop_assert!(out.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "{:?}", out);
             prop_assert!(stored.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "{:?}", stored);
             prop_assert_eq!(out.len() + failed.len(), pushed);
@@ -228,7 +232,8 @@ mod tests {
         });
         assert_eq!(begun, [(id(7), &"a"), (id(8), &"b")]);
         let mut seen = Vec::new();
-        queue.finish(Some(vec![id(7), id(3)]), |name, outcome| seen.push((*name, outcome)));
+        let done = queue.finish(Some(vec![id(7), id(3)]), |name, outcome| seen.push((*name, outcome)));
+        assert_eq!(done, ["a", "b"]);
         assert_eq!(seen, [("a", Outcome::Out(id(7))), ("b", Outcome::Known(id(3)))]);
         assert!(queue.has_waiting() && queue.bytes() == 1);
     }
@@ -240,7 +245,7 @@ mod tests {
             queue.push(Keep::First, None, bytes, bytes);
         }
         assert_eq!(queue.begin(9, 50, || id(1)).len(), 1);
-        queue.finish(None, |_, _| {});
+        assert_eq!(queue.finish(None, |_, _| {}), [90]);
         assert_eq!(queue.begin(9, 50, || id(2)).len(), 2);
     }
 }

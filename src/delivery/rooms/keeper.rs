@@ -247,7 +247,7 @@ impl Rooms {
         let state = &mut *guard;
         let Some(mut queue) = state.store_queue.take() else { return };
         let mut is_in_order = true;
-        queue.finish(ids, |waiting, outcome| match outcome {
+        let done = queue.finish(ids, |waiting, outcome| match outcome {
             Outcome::Out(id) => self.send_out(room, state, waiting, id),
             Outcome::Known(id) if keeper.doubts().is_out(room.id(), id) => {
                 let receipt = Receipt { position: state.position(), id };
@@ -275,6 +275,7 @@ impl Rooms {
         }
         state.store_queue = Some(queue);
         self.start_flush(room, guard, true);
+        drop_messages(done);
     }
 
     /// Waits until the room has delivered so much that the next batch fits into the members' send queues.
@@ -312,6 +313,13 @@ fn answer(reply: &mut Option<oneshot::Sender<Result<Kept, Unavailable>>>, answer
     }
 }
 
+/// Drops messages without a lock: they hold users, which are host code.
+fn drop_messages(messages: Vec<Waiting>) {
+    for message in messages {
+        let _ = guard::call("the drop of a user", move || drop(message));
+    }
+}
+
 /// Works on the queue of a room until it is empty.
 async fn work(rooms: Arc<Rooms>, room: Arc<LiveRoom>) {
     let Some(keeper) = &rooms.keeper else { return };
@@ -337,8 +345,9 @@ async fn work(rooms: Arc<Rooms>, room: Arc<LiveRoom>) {
         }
         retries += 1;
         if tasks.is_closing_within(wait).await || retries == MAX_RETRIES {
-            let lost = room.lock().store_queue.as_mut().map_or(0, |queue| queue.give_up());
-            tracing::error!(room = %room.id(), lost, "messages that the members have could not be stored");
+            let lost = room.lock().store_queue.as_mut().map(|queue| queue.give_up()).unwrap_or_default();
+            tracing::error!(room = %room.id(), lost = lost.len(), "messages that the members have could not be stored");
+            drop_messages(lost);
         }
         wait = (wait * 2).min(RETRY.1);
     }
