@@ -61,9 +61,9 @@ impl<T> StoreQueue<T> {
         self.entries.back().is_some_and(|entry| !entry.is_out)
     }
 
-    /// The lowest id of the messages that have one although the members do not have them yet.
-    pub(super) fn first_to_come(&self) -> Option<MessageId> {
-        self.entries.iter().take(self.batch).find(|entry| !entry.is_out)?.id
+    /// The ids of the messages that have one although the members do not have them yet, the lowest first.
+    pub(super) fn to_come(&self) -> impl Iterator<Item = MessageId> {
+        self.entries.iter().take(self.batch).filter(|entry| !entry.is_out).filter_map(|entry| entry.id)
     }
 
     /// The messages that the members have, but perhaps not the store.
@@ -100,27 +100,25 @@ impl<T> StoreQueue<T> {
         stored
     }
 
-    /// Ends with the messages of the batch. `ids` are those under which the store has them; `None` if it has failed.
-    /// Messages that the members have before the store does stay in the queue until they are stored. Returns the others.
+    /// Ends with the messages of the batch. `stored` has the ids under which the store has them, `None` for those that it
+    /// refuses; without it, the store has failed. Messages that the members have before the store does stay in the queue
+    /// until they are stored or refused. Returns the others.
     #[must_use = "they hold values of the host, and must not be dropped under a lock"]
     pub(super) fn finish(
         &mut self,
-        ids: Option<Vec<MessageId>>,
+        stored: Option<Vec<Option<MessageId>>>,
         mut then: impl FnMut(&mut T, Outcome),
     ) -> Vec<T> {
-        let has_failed = ids.is_none();
-        let mut ids = ids.into_iter().flatten();
+        let has_failed = stored.is_none();
+        let mut stored = stored.into_iter().flatten();
         let (mut again, mut done) = (Vec::new(), Vec::new());
         for mut entry in self.entries.drain(..std::mem::take(&mut self.batch)) {
             let Some(id) = entry.id else { continue };
-            let outcome = match entry.keep {
-                Keep::Never => Outcome::Out(id),
-                Keep::First if has_failed => Outcome::Failed(id),
-                Keep::Behind if has_failed => Outcome::Out(id),
-                Keep::First | Keep::Behind => match ids.next() {
-                    Some(stored) if stored != id => Outcome::Known(stored),
-                    _ => Outcome::Out(id),
-                },
+            let stored = if entry.keep == Keep::Never { None } else { stored.next().flatten() };
+            let outcome = match stored {
+                Some(stored) if stored != id => Outcome::Known(stored),
+                None if entry.keep == Keep::First => Outcome::Failed(id),
+                Some(_) | None => Outcome::Out(id),
             };
             if !entry.is_out {
                 then(&mut entry.message, outcome);
@@ -137,13 +135,38 @@ impl<T> StoreQueue<T> {
         done
     }
 
-    /// Gives up the messages that the members have already, and returns them.
+    /// Removes the messages that the members have already, except those that the store works on, and returns them.
     #[must_use = "they hold values of the host, and must not be dropped under a lock"]
-    pub(super) fn give_up(&mut self) -> Vec<T> {
-        let (out, waiting): (VecDeque<_>, _) = self.entries.drain(..).partition(|entry| entry.is_out);
-        self.entries = waiting;
-        self.bytes -= out.iter().map(|entry| entry.bytes).sum::<usize>();
-        out.into_iter().map(|entry| entry.message).collect()
+    pub(super) fn take_out(&mut self) -> Vec<T> {
+        self.remove(|entry| entry.is_out)
+    }
+
+    /// Removes the messages that the members do not have yet, except those that the store works on, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn refuse(&mut self) -> Vec<T> {
+        self.remove(|entry| !entry.is_out)
+    }
+
+    /// Removes all messages except those that the store works on, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn clear(&mut self) -> Vec<T> {
+        self.remove(|_| true)
+    }
+
+    /// Nobody works on the queue any more. Removes the messages that the members do not have, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn abandon(&mut self) -> Vec<T> {
+        self.is_running = false;
+        self.batch = 0;
+        self.refuse()
+    }
+
+    fn remove(&mut self, which: impl FnMut(&Entry<T>) -> bool) -> Vec<T> {
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            self.entries.split_off(self.batch).into_iter().partition(which);
+        self.entries.extend(kept);
+        self.bytes -= removed.iter().map(|entry| entry.bytes).sum::<usize>();
+        removed.into_iter().map(|entry| entry.message).collect()
     }
 }
 
@@ -195,7 +218,7 @@ mod tests {
                     }
                     Step::Finish(is_ok) => {
                         let Some(batch) = batch.take() else { continue };
-                        let ids = is_ok.then(|| batch.iter().map(|(id, _)| *id).collect());
+                        let ids = is_ok.then(|| batch.iter().map(|(id, _)| Some(*id)).collect());
                         if is_ok {
                             stored.extend(batch);
                         }
@@ -232,7 +255,8 @@ mod tests {
         });
         assert_eq!(begun, [(id(7), &"a"), (id(8), &"b")]);
         let mut seen = Vec::new();
-        let done = queue.finish(Some(vec![id(7), id(3)]), |name, outcome| seen.push((*name, outcome)));
+        let done =
+            queue.finish(Some(vec![Some(id(7)), Some(id(3))]), |name, outcome| seen.push((*name, outcome)));
         assert_eq!(done, ["a", "b"]);
         assert_eq!(seen, [("a", Outcome::Out(id(7))), ("b", Outcome::Known(id(3)))]);
         assert!(queue.has_waiting() && queue.bytes() == 1);

@@ -10,6 +10,8 @@ const MAX_DOUBTS: usize = 10_000;
 
 /// What tells whether the members have had a message that the store has.
 pub(super) struct Doubts {
+    /// Earlier processes have stored the messages with lower ids.
+    began: MessageId,
     /// The members have the messages from this id on, except those in `not_out`. Of lower ones, it is not known: an earlier
     /// process has stored them, or they were in `not_out` and are forgotten.
     known_from: MessageId,
@@ -38,8 +40,10 @@ struct Late {
 impl Doubts {
     /// `now` is the time of day at which the process began.
     pub(super) fn new(now: SystemTime) -> Doubts {
+        let began = MessageId::first_at(now);
         Doubts {
-            known_from: MessageId::first_at(now),
+            began,
+            known_from: began,
             not_out: Places::default(),
             out: Places::default(),
             late: HashMap::new(),
@@ -49,11 +53,14 @@ impl Doubts {
     }
 
     /// Whether the members have had a message that the store has had before. If not, the caller publishes it.
-    pub(super) fn is_out(&mut self, room: &RoomId, id: MessageId) -> bool {
+    ///
+    /// The host sends its messages again after each restart, and those of an earlier process count as out. The members see
+    /// them in the store.
+    pub(super) fn is_out(&mut self, room: &RoomId, id: MessageId, is_of_host: bool) -> bool {
         if self.not_out.remove(room, id) {
             return false;
         }
-        id >= self.known_from || !self.out.insert(room, id).is_new
+        (is_of_host && id < self.began) || id >= self.known_from || !self.out.insert(room, id).is_new
     }
 
     /// Notes that the store may have a message that the members do not have.
@@ -153,9 +160,9 @@ mod tests {
         let failed = 2 * MAX_DOUBTS as u64;
         (1..=failed).for_each(|n| doubts.note_failed(&room, id(n)));
         for n in [1, MAX_DOUBTS as u64, MAX_DOUBTS as u64 + 1, failed] {
-            assert!(!doubts.is_out(&room, id(n)), "{n} was never published");
-            assert!(doubts.is_out(&room, id(n)), "{n} is published");
+            assert!(!doubts.is_out(&room, id(n), false), "{n} was never published");
+            assert!(doubts.is_out(&room, id(n), false), "{n} is published");
         }
-        assert!(doubts.is_out(&room, id(failed + 1)));
+        assert!(doubts.is_out(&room, id(failed + 1), false));
     }
 }
