@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -16,6 +16,7 @@ pub(crate) struct Tasks {
     runtime: OnceLock<Handle>,
     /// Cancelled when a shutdown begins.
     closing: CancellationToken,
+    closing_since: OnceLock<Instant>,
 }
 
 impl Tasks {
@@ -58,6 +59,7 @@ impl Tasks {
 
     /// Lets [`Tasks::wait`] return once nothing runs.
     pub(crate) fn close(&self) {
+        self.closing_since.get_or_init(Instant::now);
         self.closing.cancel();
         self.tracker.close();
     }
@@ -70,7 +72,9 @@ impl Tasks {
     /// Completes this long after [`Tasks::close`] was called.
     pub(crate) async fn closing_for(&self, time: Duration) {
         self.closing.cancelled().await;
-        tokio::time::sleep(time).await;
+        if let Some(since) = self.closing_since.get() {
+            sleep_until(*since + time).await;
+        }
     }
 
     /// Waits for this time. Returns true immediately when [`Tasks::close`] is called.

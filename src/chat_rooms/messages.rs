@@ -87,8 +87,10 @@ impl ChatRooms {
             return Err(SendError::KeyTooLong);
         }
         if self.engine.rooms.is_remote() {
-            return Ok(self.send_to_all_nodes(&RoomId::from(room), key, &text, &body));
+            return self.send_to_all_nodes(&RoomId::from(room), key, &text, &body);
         }
+        let key = key.map(|key| format!("host:{key}"));
+        let key = key.as_deref();
         let room = self.engine.rooms.get(room).filter(|room| room.has_members());
         let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
@@ -180,13 +182,19 @@ impl ChatRooms {
         // Until it is published, it has no place.
         let position = self.engine.rooms.position(room.id().as_str()).ok_or(NotPublished::Closed)?;
         let message = host_message(room.id(), Receipt { position, id: MessageId::ZERO }, text);
-        let key = key.map(|key| format!("host:{key}"));
-        let draft = Draft { body, tail: Box::default(), member: None, key, message };
+        let key = key.map(str::to_owned);
+        let draft = Draft { body, tail: Box::default(), member: None, key, waiting_id: None, message };
         self.engine.rooms.keep(room, keep, draft)
     }
 
     /// Sends a frame to the members of a room on all nodes.
-    fn send_to_all_nodes(&self, room: &RoomId, key: Option<&str>, text: &str, body: &Body<'_>) -> Sending {
+    fn send_to_all_nodes(
+        &self,
+        room: &RoomId,
+        key: Option<&str>,
+        text: &str,
+        body: &Body<'_>,
+    ) -> Result<Sending, SendError> {
         let frame = body.host_frame(room);
         let (id, body) = (room.clone(), text.to_owned());
         let describe = move |receipt| host_message(&id, receipt, &body);
@@ -194,9 +202,10 @@ impl ChatRooms {
         match self.transient_event(text) {
             Some(event) => {
                 rooms.send_transient_for_host(room, &event, &frame);
-                Sending::transient()
+                Ok(Sending::transient())
             }
-            None => Sending::submitted(rooms.submit_for_host(room, key, &frame, describe)),
+            None if rooms.is_hook_late(room.as_str()) => Err(SendError::Busy),
+            None => Ok(Sending::submitted(rooms.submit_for_host(room, key, &frame, describe))),
         }
     }
 

@@ -25,8 +25,9 @@ use crate::session::{MessageCommand, Published, Submission};
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// While earlier frames are on their way through the broker, the sender checks this often whether they have arrived.
-const BROKER_POLL: Duration = Duration::from_millis(1);
+/// While earlier frames are on their way through the broker or the store, the sender checks this often whether they have
+/// arrived.
+const IN_FLIGHT_POLL: Duration = Duration::from_millis(1);
 
 /// The outcome of an attempt to publish.
 pub(super) enum Attempt<'a> {
@@ -190,7 +191,7 @@ pub(super) async fn publish_later(
                 attempt(connection, text, &message)?
             }
             NotPublished::InFlight => {
-                keep_waiting(connection, &mut message, sleep(BROKER_POLL)).await?;
+                keep_waiting(connection, &mut message, sleep(IN_FLIGHT_POLL)).await?;
                 attempt(connection, text, &message)?
             }
         };
@@ -229,7 +230,6 @@ async fn keep(
     let gone = &mut message.draft.gone;
     match waiting::watch_answer(connection, gone, keeping).await? {
         Ok(Ok(Kept { receipt, is_repeated, called })) => {
-            connection.attachment().remember(message.draft.id(), receipt);
             let calling = called.map(Calling::Later);
             conclude(connection, message, Published { receipt, is_repeated, calling })
         }

@@ -18,7 +18,10 @@ use crate::tasks::Tasks;
 
 /// The messages of a room that wait for a call that is running.
 #[derive(Default)]
-pub(super) struct HookQueue(VecDeque<Waiting>);
+pub(super) struct HookQueue {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
 
 struct Waiting {
     message: Message,
@@ -49,9 +52,37 @@ pub(crate) enum Calling {
 }
 
 /// No other callback for messages of the room is called until this is dropped.
-struct Turn {
+pub(super) struct Turn {
     hooks: MessageHooks,
     room: Arc<LiveRoom>,
+    /// Whether a task has the turn. If it is dropped, its runtime has ended, and no other task can be spawned.
+    is_in_task: bool,
+    is_over: bool,
+}
+
+impl HookQueue {
+    /// Bytes of the messages that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn push(&mut self, message: Message) -> Called {
+        let (called, receiver) = oneshot::channel();
+        self.bytes += size(&message);
+        self.waiting.push_back(Waiting { message, called });
+        receiver
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.bytes -= size(&waiting.message);
+        Some(waiting)
+    }
+}
+
+/// About the memory that a message takes.
+fn size(message: &Message) -> usize {
+    size_of::<Waiting>() + message.body.len() + message.event.len()
 }
 
 impl MessageHooks {
@@ -62,47 +93,33 @@ impl MessageHooks {
     /// Gives a message its turn. The caller holds the room's lock since it has given the message its place.
     pub(super) fn queue(&self, room: &Arc<LiveRoom>, state: &mut RoomState, message: Message) -> Calling {
         match &mut state.hook_queue {
-            Some(queue) => {
-                let (called, receiver) = oneshot::channel();
-                queue.0.push_back(Waiting { message, called });
-                Calling::Later(receiver)
-            }
+            Some(queue) => Calling::Later(queue.push(message)),
             None => {
                 state.hook_queue = Some(Box::default());
-                Calling::Now(HookCall { turn: Turn { hooks: self.clone(), room: room.clone() }, message })
+                Calling::Now(HookCall { turn: self.turn(room, false), message })
             }
         }
     }
 
-    /// As [`MessageHooks::queue`], but a task calls the callback in any case.
+    /// As [`MessageHooks::queue`], but the caller does not call the callback. If it gets a turn, it spawns
+    /// [`Turn::call_all`], without the lock.
     pub(super) fn queue_in_task(
         &self,
         room: &Arc<LiveRoom>,
         state: &mut RoomState,
         message: Message,
-    ) -> Called {
-        let (called, receiver) = oneshot::channel();
-        let is_running = state.hook_queue.is_some();
-        state.hook_queue.get_or_insert_default().0.push_back(Waiting { message, called });
-        if !is_running {
-            self.tasks.spawn_for_host(self.clone().call_all(room.clone()));
-        }
-        receiver
+    ) -> (Called, Option<Turn>) {
+        let turn = state.hook_queue.is_none().then(|| self.turn(room, true));
+        (state.hook_queue.get_or_insert_default().push(message), turn)
+    }
+
+    fn turn(&self, room: &Arc<LiveRoom>, is_in_task: bool) -> Turn {
+        Turn { hooks: self.clone(), room: room.clone(), is_in_task, is_over: false }
     }
 
     /// Drops the message as well, because it holds a user, which is host code.
     pub(super) fn call(&self, message: Message) -> Result<(), Panicked> {
         guard::call("message", move || self.events.message(&message))
-    }
-
-    /// Calls the callbacks for the messages that wait.
-    async fn call_all(self, room: Arc<LiveRoom>) {
-        while let Some(Waiting { message, called }) = next(&room) {
-            let result = self.call(message);
-            // Nobody receives it if the host has sent the message, or the sender is gone.
-            let _ = called.send(result);
-            yield_now().await;
-        }
     }
 }
 
@@ -112,24 +129,44 @@ impl HookCall {
     }
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut state = self.room.lock();
-        state.hook_queue.take_if(|queue| queue.0.is_empty());
-        let is_idle = state.hook_queue.is_none();
-        drop(state);
-        if !is_idle {
-            self.hooks.tasks.spawn_for_host(self.hooks.clone().call_all(self.room.clone()));
+impl Turn {
+    /// Calls the callbacks for the messages that wait.
+    pub(super) async fn call_all(mut self) {
+        while let Some(Waiting { message, called }) = self.next() {
+            let result = self.hooks.call(message);
+            // Nobody receives it if the host has sent the message, or the sender is gone.
+            let _ = called.send(result);
+            yield_now().await;
         }
+    }
+
+    /// The next message that waits. If there is none, the turn is over.
+    fn next(&mut self) -> Option<Waiting> {
+        let mut state = self.room.lock();
+        let next = state.hook_queue.as_mut().and_then(|queue| queue.pop());
+        if next.is_none() {
+            state.hook_queue = None;
+            self.is_over = true;
+        }
+        next
     }
 }
 
-/// The next message that waits. If there is none, the turn is over.
-fn next(room: &LiveRoom) -> Option<Waiting> {
-    let mut state = room.lock();
-    let next = state.hook_queue.as_mut().and_then(|queue| queue.0.pop_front());
-    if next.is_none() {
-        state.hook_queue = None;
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let mut state = self.room.lock();
+        let is_idle = state.hook_queue.as_ref().is_none_or(|queue| queue.waiting.is_empty());
+        let dropped = state.hook_queue.take_if(|_| is_idle || self.is_in_task);
+        drop(state);
+        if !is_idle && !self.is_in_task {
+            self.hooks.tasks.spawn_for_host(self.hooks.turn(&self.room, true).call_all());
+        }
+        // The messages hold users, which are host code.
+        for waiting in dropped.into_iter().flat_map(|queue| queue.waiting) {
+            let _ = guard::call("drop of a user", move || drop(waiting));
+        }
     }
-    next
 }

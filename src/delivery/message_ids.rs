@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::MAX_CIDS;
+use crate::sync::{Mutex, lock};
 
 /// `A` is with what a message was acknowledged.
 #[derive(Debug)]
@@ -31,6 +34,56 @@ impl<A: Copy> MessageIds<A> {
             self.seen.pop_front();
         }
         self.seen.push_back((self.hasher.hash_one(cid), answer));
+    }
+}
+
+/// The ids of a session's latest messages, and of those that wait to be stored. Its lock comes after all others.
+#[derive(Default)]
+pub(crate) struct SentIds(Mutex<Sent>);
+
+#[derive(Default)]
+struct Sent {
+    answered: MessageIds<Receipt>,
+    waiting: Vec<Box<str>>,
+}
+
+/// The id of a message that waits to be stored. Until it is dropped, the session cannot have another one stored.
+pub(crate) struct WaitingId {
+    ids: Arc<SentIds>,
+    cid: Box<str>,
+}
+
+impl SentIds {
+    /// With what a message was acknowledged.
+    pub(crate) fn answer_to(&self, cid: &str) -> Option<Receipt> {
+        lock(&self.0).answered.answer_to(cid)
+    }
+
+    pub(crate) fn add(&self, cid: &str, receipt: Receipt) {
+        lock(&self.0).answered.add(cid, receipt);
+    }
+
+    /// Notes that a message waits. `None` if one with this id waits already, or has been answered.
+    pub(crate) fn wait(self: &Arc<Self>, cid: &str) -> Option<WaitingId> {
+        let mut sent = lock(&self.0);
+        if sent.answered.answer_to(cid).is_some() || sent.waiting.iter().any(|waiting| **waiting == *cid) {
+            return None;
+        }
+        sent.waiting.push(cid.into());
+        Some(WaitingId { ids: self.clone(), cid: cid.into() })
+    }
+}
+
+impl WaitingId {
+    /// The message has its place.
+    pub(super) fn remember(self, receipt: Receipt) {
+        self.ids.add(&self.cid, receipt);
+    }
+}
+
+impl Drop for WaitingId {
+    fn drop(&mut self) {
+        lock(&self.ids.0).waiting.retain(|waiting| *waiting != self.cid);
     }
 }
 

@@ -127,16 +127,21 @@ impl Registry {
     }
 
     /// Closes a room and removes it, so that its id is free for a new one. Its members are still in it
-    /// and have to leave.
-    pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
+    /// and have to leave. `work` is done together with that.
+    pub(crate) fn close<R>(
+        &self,
+        id: &str,
+        work: impl FnOnce(&mut RoomState) -> R,
+    ) -> Option<(Arc<LiveRoom>, R)> {
         let mut shard = self.shard(id);
         let room = shard.get(id)?.clone();
-        self.work(&mut shard, &room, |_, state| {
+        let result = self.work(&mut shard, &room, |_, state| {
             state.room.close();
             self.note_ids(state);
+            work(state)
         });
         self.remove(&mut shard, &room);
-        Some(room)
+        Some((room, result))
     }
 
     fn work<R>(
@@ -153,6 +158,8 @@ impl Registry {
         if !is_kept {
             state.stop_keeping();
             if state.is_unused() {
+                // For callers that still hold the room.
+                state.room.close();
                 self.note_ids(&state);
                 self.remove(shard, room);
             }
@@ -268,5 +275,15 @@ mod tests {
         assert!(first < second && first >= MessageId::first_at(now));
         let [third, fourth] = take_ids(SystemTime::UNIX_EPOCH);
         assert!(second < third && third < fourth);
+    }
+
+    /// Who still holds the room must not store messages beside a new one.
+    #[test]
+    fn a_room_that_was_removed_is_closed() {
+        let registry = Registry::new(9, None, UniqueNames::Off, Clock::new(), false);
+        let start = || Stamp::start(Epoch(1));
+        let room = registry.open(&RoomId::from("r"), Presence::Full, start, |room, _| room.clone()).unwrap();
+        assert_eq!(registry.len(), 0);
+        assert!(room.lock().room().is_closed());
     }
 }

@@ -15,7 +15,7 @@ use crate::delivery::message_ids::MessageIds;
 use crate::delivery::presence::{Announcement, Announcer, Counts};
 use crate::delivery::remote_room::RemoteRoom;
 use crate::delivery::replay_request::ReplayRequest;
-use crate::delivery::rooms::keeper::Waiting;
+use crate::delivery::rooms::keeping::Waiting;
 use crate::delivery::roster::{FirstPage, RosterPage};
 use crate::delivery::store_queue::StoreQueue;
 use crate::delivery::transient::{TooMany, TransientBatch, Transients};
@@ -307,6 +307,11 @@ impl RoomState {
         self.room.is_unused() && self.store_queue.as_ref().is_none_or(|queue| !queue.is_running)
     }
 
+    /// Bytes of the messages whose callbacks wait.
+    pub(super) fn hook_bytes(&self) -> usize {
+        self.hook_queue.as_ref().map_or(0, |queue| queue.bytes())
+    }
+
     /// The receipt of the host's message with this key, if it is remembered.
     pub(super) fn receipt_of(&self, key: &str) -> Option<Receipt> {
         self.host_keys.as_ref()?.answer_to(key)
@@ -335,7 +340,7 @@ impl RoomState {
 
     /// The lowest id of the messages that are being stored, and go out afterwards.
     pub(super) fn first_to_come(&self) -> Option<MessageId> {
-        self.store_queue.as_ref()?.first_to_come()
+        self.store_queue.as_ref()?.to_come().next()
     }
 
     /// What the sender of a message would learn that looks as if it had been published now.

@@ -4,7 +4,8 @@
 //! has to be written, and the caller writes it afterwards.
 
 mod doubts;
-pub(crate) mod keeper;
+mod keeper;
+pub(crate) mod keeping;
 mod presence;
 pub(crate) mod reading;
 pub(crate) mod remote;
@@ -26,6 +27,7 @@ use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::registry::Registry;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::room_state::RoomState;
+use crate::delivery::store_queue::StoreQueue;
 use crate::delivery::transient::TooMany;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::message::Message;
@@ -319,6 +321,11 @@ impl Rooms {
         }
     }
 
+    /// Whether too many messages of a room wait for the host's callback.
+    pub(crate) fn is_hook_late(&self, room: &str) -> bool {
+        self.get(room).is_some_and(|room| room.lock().hook_bytes() > self.max_queue_bytes)
+    }
+
     /// Calls the callback for a message of the host in a task, because the host may have sent it from another callback.
     pub(crate) fn call_for_host(&self, calling: Option<Calling>) {
         if let Some(Calling::Now(call)) = calling {
@@ -374,9 +381,12 @@ impl Rooms {
     }
 
     /// Closes a room: it becomes silent, and its id is free for a new one. Its members still have to be
-    /// told.
+    /// told. What waits to be stored is refused, except the batch that the store works on.
     pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
-        let room = self.registry.close(id)?;
+        let (room, refused) = self.registry.close(id, |state| {
+            state.store_queue.as_deref_mut().map(StoreQueue::refuse).unwrap_or_default()
+        })?;
+        keeping::drop_messages(refused);
         self.cancel_enters(&room, &mut room.lock());
         Some(room)
     }
@@ -480,6 +490,10 @@ impl Rooms {
         let (pending, more) = (state.pending.len(), frame.len() + room.id().as_str().len() + FRAME_OVERHEAD);
         let max = if is_of_host { self.max_queue_bytes / BATCH_SHARE } else { self.max_pending_bytes() };
         if pending > 0 && pending.saturating_add(more) > max {
+            return Err(NotPublished::BatchFull);
+        }
+        // Members wait for their callbacks themselves.
+        if is_of_host && state.hook_bytes() > self.max_queue_bytes {
             return Err(NotPublished::BatchFull);
         }
         // The host has no connection that could wait.

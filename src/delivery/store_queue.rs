@@ -61,9 +61,9 @@ impl<T> StoreQueue<T> {
         self.entries.back().is_some_and(|entry| !entry.is_out)
     }
 
-    /// The lowest id of the messages that have one although the members do not have them yet.
-    pub(super) fn first_to_come(&self) -> Option<MessageId> {
-        self.entries.iter().take(self.batch).find(|entry| !entry.is_out)?.id
+    /// The ids of the messages that have one although the members do not have them yet, the lowest first.
+    pub(super) fn to_come(&self) -> impl Iterator<Item = MessageId> {
+        self.entries.iter().take(self.batch).filter(|entry| !entry.is_out).filter_map(|entry| entry.id)
     }
 
     /// The messages that the members have, but perhaps not the store.
@@ -100,22 +100,25 @@ impl<T> StoreQueue<T> {
         stored
     }
 
-    /// Ends with the messages of the batch. `ids` are those under which the store has them; `None` if it has failed.
-    /// Messages that the members have before the store does stay in the queue until they are stored.
-    pub(super) fn finish(&mut self, ids: Option<Vec<MessageId>>, mut then: impl FnMut(&mut T, Outcome)) {
-        let has_failed = ids.is_none();
-        let mut ids = ids.into_iter().flatten();
-        let mut again = Vec::new();
+    /// Ends with the messages of the batch. `stored` has the ids under which the store has them, `None` for those that it
+    /// refuses; without it, the store has failed. Messages that the members have before the store does stay in the queue
+    /// until they are stored or refused. Returns the others.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn finish(
+        &mut self,
+        stored: Option<Vec<Option<MessageId>>>,
+        mut then: impl FnMut(&mut T, Outcome),
+    ) -> Vec<T> {
+        let has_failed = stored.is_none();
+        let mut stored = stored.into_iter().flatten();
+        let (mut again, mut done) = (Vec::new(), Vec::new());
         for mut entry in self.entries.drain(..std::mem::take(&mut self.batch)) {
             let Some(id) = entry.id else { continue };
-            let outcome = match entry.keep {
-                Keep::Never => Outcome::Out(id),
-                Keep::First if has_failed => Outcome::Failed(id),
-                Keep::Behind if has_failed => Outcome::Out(id),
-                Keep::First | Keep::Behind => match ids.next() {
-                    Some(stored) if stored != id => Outcome::Known(stored),
-                    _ => Outcome::Out(id),
-                },
+            let stored = if entry.keep == Keep::Never { None } else { stored.next().flatten() };
+            let outcome = match stored {
+                Some(stored) if stored != id => Outcome::Known(stored),
+                None if entry.keep == Keep::First => Outcome::Failed(id),
+                Some(_) | None => Outcome::Out(id),
             };
             if !entry.is_out {
                 then(&mut entry.message, outcome);
@@ -125,22 +128,45 @@ impl<T> StoreQueue<T> {
                 again.push(entry);
             } else {
                 self.bytes -= entry.bytes;
+                done.push(entry.message);
             }
         }
         again.into_iter().rev().for_each(|entry| self.entries.push_front(entry));
+        done
     }
 
-    /// Gives up the messages that the members have already. Returns how many there were.
-    pub(super) fn give_up(&mut self) -> usize {
-        let before = self.entries.len();
-        let bytes = &mut self.bytes;
-        self.entries.retain(|entry| {
-            if entry.is_out {
-                *bytes -= entry.bytes;
-            }
-            !entry.is_out
-        });
-        before - self.entries.len()
+    /// Removes the messages that the members have already, except those that the store works on, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn take_out(&mut self) -> Vec<T> {
+        self.remove(|entry| entry.is_out)
+    }
+
+    /// Removes the messages that the members do not have yet, except those that the store works on, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn refuse(&mut self) -> Vec<T> {
+        self.remove(|entry| !entry.is_out)
+    }
+
+    /// Removes all messages except those that the store works on, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn clear(&mut self) -> Vec<T> {
+        self.remove(|_| true)
+    }
+
+    /// Nobody works on the queue any more. Removes the messages that the members do not have, and returns them.
+    #[must_use = "they hold values of the host, and must not be dropped under a lock"]
+    pub(super) fn abandon(&mut self) -> Vec<T> {
+        self.is_running = false;
+        self.batch = 0;
+        self.refuse()
+    }
+
+    fn remove(&mut self, which: impl FnMut(&Entry<T>) -> bool) -> Vec<T> {
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            self.entries.split_off(self.batch).into_iter().partition(which);
+        self.entries.extend(kept);
+        self.bytes -= removed.iter().map(|entry| entry.bytes).sum::<usize>();
+        removed.into_iter().map(|entry| entry.message).collect()
     }
 }
 
@@ -176,7 +202,7 @@ mod tests {
         fn ids_rise_on_the_way_out_and_in_the_store(steps in steps()) {
             let (mut queue, mut last, mut pushed) = (StoreQueue::default(), 0, 0);
             let (mut out, mut stored, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-            let mut batch = None;
+            let (mut batch, mut done_len) = (None, 0);
             for step in steps.into_iter().chain([Step::Begin(99), Step::Finish(true), Step::Begin(99), Step::Finish(true)]) {
                 match step {
                     Step::Push(keep) => {
@@ -192,11 +218,11 @@ mod tests {
                     }
                     Step::Finish(is_ok) => {
                         let Some(batch) = batch.take() else { continue };
-                        let ids = is_ok.then(|| batch.iter().map(|(id, _)| *id).collect());
+                        let ids = is_ok.then(|| batch.iter().map(|(id, _)| Some(*id)).collect());
                         if is_ok {
                             stored.extend(batch);
                         }
-                        queue.finish(ids, |(n, keep), outcome| match outcome {
+                        let done = queue.finish(ids, |(n, keep), outcome| match outcome {
                             Outcome::Out(id) => {
                                 assert!(*keep != Keep::First || stored.contains(&(id, *n)), "{n} was not stored first");
                                 out.push((id, *n));
@@ -204,11 +230,12 @@ mod tests {
                             Outcome::Failed(_) => failed.push(*n),
                             Outcome::Known(_) => panic!("{n} is new"),
                         });
+                        done_len += done.len();
                     }
                     Step::Begin(_) => {}
                 }
             }
-            prop_assert!(queue.is_empty() && queue.bytes() == 0);
+            prop_assert!(queue.is_empty() && queue.bytes() == 0 && done_len == pushed);
             prop_assert!(out.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "{:?}", out);
             prop_assert!(stored.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "{:?}", stored);
             prop_assert_eq!(out.len() + failed.len(), pushed);
@@ -228,7 +255,9 @@ mod tests {
         });
         assert_eq!(begun, [(id(7), &"a"), (id(8), &"b")]);
         let mut seen = Vec::new();
-        queue.finish(Some(vec![id(7), id(3)]), |name, outcome| seen.push((*name, outcome)));
+        let done =
+            queue.finish(Some(vec![Some(id(7)), Some(id(3))]), |name, outcome| seen.push((*name, outcome)));
+        assert_eq!(done, ["a", "b"]);
         assert_eq!(seen, [("a", Outcome::Out(id(7))), ("b", Outcome::Known(id(3)))]);
         assert!(queue.has_waiting() && queue.bytes() == 1);
     }
@@ -240,7 +269,7 @@ mod tests {
             queue.push(Keep::First, None, bytes, bytes);
         }
         assert_eq!(queue.begin(9, 50, || id(1)).len(), 1);
-        queue.finish(None, |_, _| {});
+        assert_eq!(queue.finish(None, |_, _| {}), [90]);
         assert_eq!(queue.begin(9, 50, || id(2)).len(), 2);
     }
 }

@@ -214,11 +214,6 @@ impl Attachment {
         self.sessions.memberships().keep(&self.session, self.generation, message)
     }
 
-    /// Remembers the id of a message that was stored.
-    pub(crate) fn remember(&self, cid: Option<&str>, receipt: Receipt) {
-        self.sessions.memberships().remember(&self.session, cid, receipt);
-    }
-
     /// Submits a message to the broker that several nodes share. Returns `None` if the client is not in `room` or, if
     /// `room` is `None`, not in exactly one room.
     pub(crate) fn submit(

@@ -316,18 +316,25 @@ impl Memberships {
         }))
     }
 
-    /// Has a member's message stored, after [`Memberships::publish`] has returned [`NotPublished::IsStored`].
-    /// [`Memberships::remember`] must follow.
+    /// Has a member's message stored, after [`Memberships::publish`] has returned [`NotPublished::IsStored`]. The session
+    /// remembers its id as soon as it has its place.
     pub(super) fn keep(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Keeping, NotPublished>>, Superseded> {
-        let state = session.state_of(generation)?;
+        // Until the message is in the queue, so that the room is not removed.
+        let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
+        let waiting_id = match message.cid {
+            Some(cid) => match state.message_ids.get_or_insert_default().wait(cid) {
+                None => return Ok(Some(Err(NotPublished::InFlight))),
+                waiting_id => waiting_id,
+            },
+            None => None,
+        };
         let user = state.user.clone();
-        drop(state);
         let key = message.cid.map(|cid| key_of(user.as_deref(), cid));
         // Until it is published, it has no place.
         let receipt = Receipt { position: membership.start, id: MessageId::ZERO };
@@ -336,15 +343,10 @@ impl Memberships {
             tail: membership.tail.clone(),
             member: Some(session.id()),
             key,
+            waiting_id,
             message: message.describe(session, user, &membership, receipt),
         };
         Ok(Some(self.rooms.keep(&membership.room, message.keep, draft)))
-    }
-
-    /// Remembers the id of a message that was stored, even if a newer connection has attached meanwhile: it may send the
-    /// message again.
-    pub(super) fn remember(&self, session: &Session, cid: Option<&str>, receipt: Receipt) {
-        remember(&mut session.state(), cid, receipt);
     }
 
     /// Submits a member's message to the broker, after [`Memberships::publish`] has returned

@@ -12,9 +12,7 @@ use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
 use crate::broker::KeptSession;
-use crate::delivery::{
-    Batch, Calling, LiveRoom, MessageIds, PresenceBatch, Recipient, RoomKey, TransientBatch,
-};
+use crate::delivery::{Batch, Calling, LiveRoom, PresenceBatch, Recipient, RoomKey, SentIds, TransientBatch};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
@@ -118,7 +116,7 @@ pub(super) struct State {
     pub(super) is_of_user: bool,
     pub(super) resume: Resume,
     pub(super) memberships: MembershipList,
-    pub(super) message_ids: Option<Box<MessageIds<Receipt>>>,
+    pub(super) message_ids: Option<Arc<SentIds>>,
     pub(super) direct: Option<Box<DirectMessages>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }

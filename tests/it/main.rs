@@ -83,6 +83,7 @@ mod slow_consumer;
 mod slow_consumer_policy;
 mod slow_network;
 mod store;
+mod store_faults;
 mod stress;
 mod support;
 mod testing;

@@ -1,6 +1,6 @@
 //! Messages that the store may have without the members having had them, and what became of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use crate::ids::{MessageId, RoomId};
@@ -10,18 +10,25 @@ const MAX_DOUBTS: usize = 10_000;
 
 /// What tells whether the members have had a message that the store has.
 pub(super) struct Doubts {
-    /// The ids of this process are not lower.
-    first: MessageId,
-    /// Messages of this process that the members do not have, although the store may have them.
-    not_out: HashSet<(RoomId, MessageId)>,
-    /// Messages of an earlier process that this one has published.
-    out: HashSet<(RoomId, MessageId)>,
+    /// Earlier processes have stored the messages with lower ids.
+    began: MessageId,
+    /// The members have the messages from this id on, except those in `not_out`. Of lower ones, it is not known: an earlier
+    /// process has stored them, or they were in `not_out` and are forgotten.
+    known_from: MessageId,
+    /// Messages that the members do not have, although the store may have them.
+    not_out: Places,
+    /// Messages with lower ids than `known_from` that this process has published.
+    out: Places,
     late: HashMap<RoomId, Vec<Late>>,
     /// How many there are, in all rooms.
     late_len: usize,
     /// Late messages with an `until` up to this one are forgotten.
     forgotten: Option<MessageId>,
 }
+
+/// Messages of all rooms. If there are too many, those with the lowest ids are forgotten.
+#[derive(Default)]
+struct Places(BTreeSet<(MessageId, RoomId)>);
 
 /// A message that was published after others with higher ids.
 #[derive(Debug, Clone, Copy)]
@@ -33,10 +40,12 @@ struct Late {
 impl Doubts {
     /// `now` is the time of day at which the process began.
     pub(super) fn new(now: SystemTime) -> Doubts {
+        let began = MessageId::first_at(now);
         Doubts {
-            first: MessageId::first_at(now),
-            not_out: HashSet::new(),
-            out: HashSet::new(),
+            began,
+            known_from: began,
+            not_out: Places::default(),
+            out: Places::default(),
             late: HashMap::new(),
             late_len: 0,
             forgotten: None,
@@ -44,19 +53,21 @@ impl Doubts {
     }
 
     /// Whether the members have had a message that the store has had before. If not, the caller publishes it.
-    pub(super) fn is_out(&mut self, room: &RoomId, id: MessageId) -> bool {
-        let place = (room.clone(), id);
-        if id >= self.first {
-            return !self.not_out.remove(&place);
+    ///
+    /// The host sends its messages again after each restart, and those of an earlier process count as out. The members see
+    /// them in the store.
+    pub(super) fn is_out(&mut self, room: &RoomId, id: MessageId, is_of_host: bool) -> bool {
+        if self.not_out.remove(room, id) {
+            return false;
         }
-        // Another process has stored it. It has crashed before it could answer, perhaps before the members got it.
-        self.out.len() < MAX_DOUBTS && !self.out.insert(place)
+        (is_of_host && id < self.began) || id >= self.known_from || !self.out.insert(room, id).is_new
     }
 
     /// Notes that the store may have a message that the members do not have.
     pub(super) fn note_failed(&mut self, room: &RoomId, id: MessageId) {
-        if self.not_out.len() < MAX_DOUBTS {
-            self.not_out.insert((room.clone(), id));
+        if let Some(forgotten) = self.not_out.insert(room, id).forgotten {
+            // A message that goes out twice does less harm than one that never does.
+            self.known_from = self.known_from.max(MessageId::next(Some(forgotten), SystemTime::UNIX_EPOCH));
         }
     }
 
@@ -84,6 +95,30 @@ impl Doubts {
         ids.sort_unstable();
         ids.dedup();
         Some(ids)
+    }
+}
+
+struct Inserted {
+    is_new: bool,
+    /// The id of the message that was forgotten instead.
+    forgotten: Option<MessageId>,
+}
+
+impl Places {
+    fn insert(&mut self, room: &RoomId, id: MessageId) -> Inserted {
+        let place = (id, room.clone());
+        if self.0.contains(&place) {
+            return Inserted { is_new: false, forgotten: None };
+        }
+        let is_full = self.0.len() == MAX_DOUBTS;
+        let forgotten = is_full.then(|| self.0.pop_first()).flatten().map(|(id, _)| id);
+        self.0.insert(place);
+        Inserted { is_new: true, forgotten }
+    }
+
+    /// Returns whether the message was one of them.
+    fn remove(&mut self, room: &RoomId, id: MessageId) -> bool {
+        self.0.remove(&(id, room.clone()))
     }
 }
 
@@ -117,5 +152,17 @@ mod tests {
         assert_eq!(doubts.late_for(&room, id(until - 2)), None);
         assert_eq!(doubts.late_for(&room, id(until - 1)), Some(vec![id(5)]));
         assert_eq!(doubts.late_for(&room, id(until)), Some(vec![]));
+    }
+
+    #[test]
+    fn however_many_messages_fail_each_goes_out_once_if_it_is_sent_again() {
+        let (mut doubts, room) = (Doubts::new(SystemTime::UNIX_EPOCH), RoomId::from("r"));
+        let failed = 2 * MAX_DOUBTS as u64;
+        (1..=failed).for_each(|n| doubts.note_failed(&room, id(n)));
+        for n in [1, MAX_DOUBTS as u64, MAX_DOUBTS as u64 + 1, failed] {
+            assert!(!doubts.is_out(&room, id(n), false), "{n} was never published");
+            assert!(doubts.is_out(&room, id(n), false), "{n} is published");
+        }
+        assert!(doubts.is_out(&room, id(failed + 1), false));
     }
 }
