@@ -46,6 +46,8 @@
 //! With hyper, serve connections `with_upgrades`. With axum, prefer `route_service`: `Router::layer` does not apply to
 //! routers that are merged later, and a nested router sees only the rest of the path.
 //!
+//! The [`cookbook`] has recipes for common tasks.
+//!
 //! # Clients
 //!
 //! [`ChatRooms::page`] serves a complete chat page. For pages of your own, [`ChatRooms::client_script`] serves a client
@@ -168,6 +170,8 @@ mod clock;
 mod config;
 mod connection;
 mod context;
+#[cfg(doc)]
+pub mod cookbook;
 mod delivery;
 mod engine;
 mod error;

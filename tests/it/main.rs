@@ -20,6 +20,7 @@ mod direct;
 mod direct_races;
 mod direct_resume;
 mod direct_sessions;
+mod documents;
 mod drain;
 mod enter_again;
 mod events;

@@ -61,12 +61,12 @@ export async function start(t, command, args, options) {
   return value;
 }
 
-/** Starts a server, and returns the address of its WebSocket. */
-export async function startServer(t) {
-  const listen = ['--listen', '127.0.0.1:0'];
+/** Starts a server with these options, and returns the address of its WebSocket. `features` are flags for cargo. */
+export async function startServer(t, options = [], features = []) {
+  const args = ['--listen', '127.0.0.1:0', ...options];
   const binaries = process.env.CHAT_BINARIES;
   const line = await (binaries
-    ? start(t, join(binaries, 'standalone'), listen, { cwd: ROOT })
-    : start(t, 'cargo', ['run', '--quiet', '--package', 'standalone', '--', ...listen], { cwd: ROOT }));
+    ? start(t, join(binaries, 'standalone'), args, { cwd: ROOT })
+    : start(t, 'cargo', ['run', '--quiet', '--package', 'standalone', ...features, '--', ...args], { cwd: ROOT }));
   return line.match(/http:\S+/)[0].replace('http', 'ws');
 }

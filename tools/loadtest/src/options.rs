@@ -186,3 +186,22 @@ fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "must be a number above 0".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The commands for the load generator in docs/cookbook/load-testing.md.
+    #[test]
+    fn the_documented_commands_are_valid() {
+        let page = include_str!("../../../docs/cookbook/load-testing.md").replace("\\\n", "");
+        let mut count = 0;
+        for line in page.lines().filter(|line| line.starts_with("target/release/loadtest ")) {
+            let options = Options::try_parse_from(line.replace("$!", "1").split_whitespace())
+                .unwrap_or_else(|error| panic!("{line}\n{error}"));
+            options.check().unwrap_or_else(|error| panic!("{line}\n{error}"));
+            count += 1;
+        }
+        assert!(count > 3, "the page has only {count} commands");
+    }
+}

@@ -1,13 +1,13 @@
-//! The configurations in docs/deployment.md.
+//! The configurations in docs/cookbook/proxies.md.
 
-const DOCUMENT: &str = include_str!("../../../../docs/deployment.md");
+const DOCUMENT: &str = include_str!("../../../../docs/cookbook/proxies.md");
 
 /// The code blocks in this language.
 pub(crate) fn blocks(language: &str) -> Vec<&'static str> {
     let begin = format!("\n```{language}\n");
     let blocks: Vec<&str> =
         DOCUMENT.split(&begin).skip(1).filter_map(|rest| Some(rest.split_once("\n```\n")?.0)).collect();
-    assert!(!blocks.is_empty(), "docs/deployment.md has no {language} block");
+    assert!(!blocks.is_empty(), "docs/cookbook/proxies.md has no {language} block");
     blocks
 }
 

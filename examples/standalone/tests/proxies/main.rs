@@ -1,4 +1,4 @@
-//! The standalone behind real reverse proxies, with the configurations in docs/deployment.md:
+//! The standalone behind real reverse proxies, with the configurations in docs/cookbook/proxies.md:
 //! `cargo test -p standalone --test proxies`.
 //!
 //! nginx, Caddy, HAProxy and Apache must be installed. They run as child processes on ports of their own. With

@@ -1,0 +1,97 @@
+//! The documents in Markdown: their links, and the cookbook's table of contents.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the documents are for those who read them elsewhere, for example on docs.rs.
+const REPOSITORY: &str = "https://github.com/tower-chat-rooms/tower-chat-rooms";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The documents in a folder.
+fn documents_in(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// All links of a document: `[text](target)` and `[label]: target`, outside of code.
+fn links(text: &str) -> Vec<&str> {
+    let mut links = Vec::new();
+    for (n, part) in text.split("\n```").enumerate() {
+        // Every other part is code.
+        if n % 2 == 0 {
+            for start in ["](", "]: "] {
+                let targets = part.split(start).skip(1);
+                links.extend(targets.filter_map(|rest| rest.split([')', '\n', ' ']).next()));
+            }
+        }
+    }
+    links
+}
+
+/// The anchors of the headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings =
+        text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let to_anchor = |heading: &str| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    headings.map(to_anchor).collect()
+}
+
+#[test]
+fn all_links_lead_somewhere() {
+    let folders = [".", "docs", "docs/cookbook", "examples/cluster", "src/browser", "tests/transcripts"];
+    let mut count = 0;
+    for document in folders.into_iter().flat_map(documents_in) {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in links(&text) {
+            let (target, anchor) =
+                link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let path = if let Some(inside) = target.strip_prefix(REPOSITORY) {
+                let path = inside
+                    .trim_start_matches("/blob/main")
+                    .trim_start_matches("/tree/main")
+                    .trim_matches('/');
+                // The start page shows the README.
+                root().join(if path.is_empty() { "README.md" } else { path })
+            } else if target.contains(':') {
+                continue;
+            } else if target.is_empty() {
+                document.clone()
+            } else {
+                document.parent().unwrap().join(target)
+            };
+            assert!(path.exists(), "{}: there is no {link}", document.display());
+            if let Some(anchor) = anchor {
+                let has_anchor = anchors(&fs::read_to_string(path).unwrap()).contains(&anchor.to_owned());
+                assert!(has_anchor, "{}: there is no heading {link}", document.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 50, "the test finds only {count} links");
+}
+
+#[test]
+fn each_recipe_is_in_the_documentation_and_in_the_table_of_contents() {
+    let module = fs::read_to_string(root().join("src/cookbook.rs")).unwrap();
+    let contents = fs::read_to_string(root().join("docs/cookbook/README.md")).unwrap();
+    let recipes = documents_in("docs/cookbook");
+    for recipe in &recipes {
+        let name = recipe.file_name().unwrap().to_str().unwrap();
+        if name == "README.md" {
+            continue;
+        }
+        assert!(module.contains(&format!("docs/cookbook/{name}\"")), "{name} is not in src/cookbook.rs");
+        assert!(contents.contains(&format!("]({name})")), "{name} is not in docs/cookbook/README.md");
+        // docs.rs has no files beside the page.
+        let text = fs::read_to_string(recipe).unwrap();
+        let relative = links(&text).into_iter().find(|link| !link.contains(':'));
+        assert_eq!(relative, None, "{name} has a link that does not work on docs.rs");
+    }
+    assert!(recipes.len() > 10);
+}
