@@ -58,6 +58,7 @@
 //! server cannot know what nodes received before.
 
 mod backoff;
+mod batches;
 mod codec;
 mod connector;
 mod error;
@@ -93,6 +94,7 @@ mod subscriber;
 mod sync;
 mod users;
 
+pub use batches::{BatchMessage, BatchOutcome, BatchStart, RoomPlace};
 pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
 pub use event::{Event, EvictionReason, LoggedEvent, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, ParsingError, Script, ToRedisArgs, Value, cmd};
 use tracing::warn;
 
+use crate::batches::{BatchOutcome, RoomPlace};
 use crate::codec::{self, Message};
 use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
@@ -42,6 +43,16 @@ macro_rules! member_script {
     };
 }
 
+macro_rules! batch_script {
+    ($file:literal) => {
+        Script::new(concat!(
+            include_str!("lua/room.lua"),
+            include_str!("lua/batches.lua"),
+            include_str!($file)
+        ))
+    };
+}
+
 macro_rules! session_script {
     ($file:literal) => {
         Script::new(concat!(include_str!("lua/sessions.lua"), include_str!($file)))
@@ -70,6 +81,9 @@ pub(crate) struct Scripts {
     enter: Script,
     leave: Script,
     publish: Script,
+    begin_batch: Script,
+    finish_batch: Script,
+    place: Script,
     transient: Script,
     profile: Script,
     owner: Script,
@@ -163,6 +177,9 @@ impl Scripts {
             enter: member_script!("lua/enter.lua"),
             leave: member_script!("lua/leave.lua"),
             publish: room_script!("lua/publish.lua"),
+            begin_batch: batch_script!("lua/begin_batch.lua"),
+            finish_batch: batch_script!("lua/finish_batch.lua"),
+            place: batch_script!("lua/place.lua"),
             transient: room_script!("lua/transient.lua"),
             profile: member_script!("lua/profile.lua"),
             owner: member_script!("lua/owner.lua"),
@@ -225,6 +242,23 @@ impl Scripts {
 
     pub(crate) fn publish(&self, member: Option<&str>, key: &str, body: &[u8]) -> Request<'_> {
         Request::new(&self.publish).arg(member.unwrap_or_default()).arg(key).arg(body)
+    }
+
+    pub(crate) fn begin_batch(&self, batch: &str, len: usize, floor: Option<u64>) -> Request<'_> {
+        let floor = floor.map(|floor| floor.to_string()).unwrap_or_default();
+        Request::new(&self.begin_batch).arg(batch).arg(len).arg(floor)
+    }
+
+    pub(crate) fn finish_batch(&self, batch: &str, outcome: &BatchOutcome) -> Request<'_> {
+        let request = Request::new(&self.finish_batch).arg(batch).arg(u8::from(outcome.has_failed()));
+        outcome.messages().iter().fold(request, |request, message| {
+            let request = request.arg(message.sender()).arg(message.key()).arg(message.id());
+            request.arg(u8::from(message.is_known())).arg(message.body())
+        })
+    }
+
+    pub(crate) fn place(&self, after: Option<u64>) -> Request<'_> {
+        Request::new(&self.place).arg(after.map(|after| after.to_string()).unwrap_or_default())
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -356,6 +390,33 @@ impl Reply {
     pub(crate) fn published(&self) -> Option<Published> {
         let [_, _, _, _, Value::Int(is_repeat), Value::Int(id), ..] = self.rest[..] else { return None };
         Some(Published { stamp: self.stamp()?, id: u64::try_from(id).ok()?, is_repeat: is_repeat == 1 })
+    }
+
+    /// What `finish_batch.lua` answers.
+    pub(crate) fn all_published(&self) -> Vec<Published> {
+        let published = |entry: &[Value]| match entry {
+            [at @ .., Value::Int(is_repeat), Value::Int(id)] => {
+                let id = u64::try_from(*id).ok()?;
+                Some(Published { stamp: stamp(at)?, id, is_repeat: *is_repeat == 1 })
+            }
+            _ => None,
+        };
+        self.rest.chunks_exact(6).map_while(published).collect()
+    }
+
+    /// What `place.lua` answers.
+    pub(crate) fn place(&self) -> Option<RoomPlace> {
+        let [Value::BulkString(epoch), Value::Int(seq), Value::Int(published), late @ ..] = &self.rest[..]
+        else {
+            return None;
+        };
+        let late = late.iter().map(|id| match id {
+            Value::Int(id) => u64::try_from(*id).ok(),
+            _ => None,
+        });
+        let epoch = epoch[..].try_into().ok().map(Epoch::from_bytes);
+        let position = epoch.and_then(|epoch| Some((epoch, u64::try_from(*seq).ok()?)));
+        Some(RoomPlace { position, published: u64::try_from(*published).ok(), late: late.collect() })
     }
 
     /// Whether `enter.lua` knew the member.

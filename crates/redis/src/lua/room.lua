@@ -96,3 +96,19 @@ end
 local function stamp(found)
   return struct.pack('>c8I8I8I8', found.epoch, found.event, found.seq, found.num)
 end
+
+-- The stamp and the id of the message that was published under a key.
+local function receipt_of(key) return redis.call('HGET', ids, key) or redis.call('HGET', old_ids, key) end
+
+-- Remembers the stamp and the id of a message. Each key is kept for the window at least: it is in `ids` for up to one window,
+-- and in `old_ids` for another.
+local function remember(key, receipt)
+  local _, _, id_window, max_ids = struct.unpack('>I4I8I8I4', limits)
+  local left = redis.call('PTTL', ids)
+  if left >= 0 and (left < id_window or redis.call('HLEN', ids) >= max_ids) then
+    redis.call('RENAME', ids, old_ids)
+    left = -2
+  end
+  redis.call('HSET', ids, key, receipt)
+  if left < 0 then redis.call('PEXPIRE', ids, 2 * id_window) end
+end
