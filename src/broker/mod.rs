@@ -9,6 +9,7 @@
 //! the event has been applied. A [`RemoteBroker`] is shared by several processes. It sends each event to all of them, and
 //! an event is applied when it arrives, on the node of its submitter too. `conformance` tests what holds for both.
 
+mod batches;
 pub(crate) mod commands;
 #[cfg(test)]
 mod conformance;
@@ -23,6 +24,7 @@ pub(crate) mod wire;
 
 use crate::protocol::position::{Epoch, Position};
 
+pub(crate) use batches::{BatchId, BatchMessage, BatchOutcome, BatchStart, RoomPlace};
 pub(crate) use memory::MemoryBroker;
 pub use remote::BrokerNode;
 pub(crate) use remote::{

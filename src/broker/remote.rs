@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::broker::{
-    EventKind, KeptSession, MemberSession, NewSession, NotTaken, Stamp, TakenSession, TokenHash,
+    BatchId, BatchOutcome, BatchStart, EventKind, KeptSession, MemberSession, NewSession, NotTaken,
+    RoomPlace, Stamp, TakenSession, TokenHash,
 };
 use crate::config::{History, Recovery};
 pub(crate) use crate::error::Unavailable;
@@ -222,6 +223,31 @@ pub(crate) trait RemoteBroker: Send + Sync {
         key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>>;
+
+    /// Begins a batch of this many messages, or prolongs it: until it has ended, no other batch of the room begins. `floor` is
+    /// the id of the latest message in the store, if the broker has asked for it. It fails if the broker cannot be reached, or
+    /// if nobody is in the room.
+    fn begin_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        len: usize,
+        floor: Option<MessageId>,
+    ) -> BoxFuture<'static, Result<BatchStart, Unavailable>>;
+
+    /// Ends a batch, and publishes its messages, each of them once for each key. The answers are in their order. It fails if the
+    /// broker cannot be reached, if nobody is in the room any more, or if the batch has ended by itself. What the store has of
+    /// the batch then counts as not published.
+    fn finish_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        outcome: BatchOutcome,
+    ) -> BoxFuture<'static, Result<Vec<Submitted>, Unavailable>>;
+
+    /// Where a room is now, and which messages a client may have missed whose latest message has the id `after`; `None` if the
+    /// broker cannot be reached.
+    fn place(&self, room: &RoomId, after: Option<MessageId>) -> BoxFuture<'static, Option<RoomPlace>>;
 
     /// Sends a body that is in no order, and that nodes may miss.
     fn send_transient(&self, room: &RoomId, body: Bytes);

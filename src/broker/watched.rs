@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, KeptSession, LoggedEvent, NewMember, NewSession, NotEntered, NotTaken,
-    RemoteBroker, RemoteMember, RemoteSession, Stamp, Submitted, TokenHash, Unavailable,
+    BatchId, BatchOutcome, BatchStart, BoxFuture, BrokerNode, EntryId, KeptSession, LoggedEvent, NewMember,
+    NewSession, NotEntered, NotTaken, RemoteBroker, RemoteMember, RemoteSession, RoomPlace, Stamp, Submitted,
+    TokenHash, Unavailable,
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
@@ -98,6 +99,29 @@ impl RemoteBroker for WatchedBroker {
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
         self.ask(|broker| broker.publish(room, entry, id, body))
+    }
+
+    fn begin_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        len: usize,
+        floor: Option<MessageId>,
+    ) -> BoxFuture<'static, Result<BatchStart, Unavailable>> {
+        self.ask(|broker| broker.begin_batch(room, batch, len, floor))
+    }
+
+    fn finish_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        outcome: BatchOutcome,
+    ) -> BoxFuture<'static, Result<Vec<Submitted>, Unavailable>> {
+        self.ask(|broker| broker.finish_batch(room, batch, outcome))
+    }
+
+    fn place(&self, room: &RoomId, after: Option<MessageId>) -> BoxFuture<'static, Option<RoomPlace>> {
+        self.ask(|broker| broker.place(room, after))
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {

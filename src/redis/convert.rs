@@ -7,12 +7,13 @@ use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
 use crate::broker::{
-    EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember, RemoteEvent, RemoteMember,
-    RemoteSession, RoomEvent, Stamp, TakenMember, TakenSession, TokenHash, UniqueName,
+    BatchMessage, BatchOutcome, EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember,
+    RemoteEvent, RemoteMember, RemoteSession, RoomEvent, RoomPlace, Stamp, Submitted, TakenMember,
+    TakenSession, TokenHash, Unavailable, UniqueName,
 };
 use crate::config::History;
 use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
-use crate::protocol::position::Epoch;
+use crate::protocol::position::{Epoch, Position};
 use crate::room::Profile;
 
 /// The beginning of the text of a session's user. It is needed because a user's id may be empty.
@@ -83,6 +84,32 @@ pub(super) fn log_needs(history: History) -> redis::LogNeeds {
         age: history.age(),
         ..redis::LogNeeds::default()
     }
+}
+
+/// What a message has become. It fails if its id is none.
+pub(super) fn submitted_of(published: redis::Published) -> Result<Submitted, Unavailable> {
+    let redis::Published { stamp, id, is_repeat, .. } = published;
+    let id = MessageId::from_u64(id).ok_or(Unavailable)?;
+    Ok(Submitted { position: stamp_of(stamp).position(), id, is_repeat })
+}
+
+pub(super) fn outcome_of(BatchOutcome { messages, has_failed }: BatchOutcome) -> redis::BatchOutcome {
+    let messages = messages.into_iter().map(|BatchMessage { entry, key, id, is_known, body }| {
+        let message = redis::BatchMessage::new(key, id.as_u64(), body);
+        let message = if is_known { message.known() } else { message };
+        match entry {
+            Some(entry) => message.member(id_of(entry)),
+            None => message,
+        }
+    });
+    let outcome = redis::BatchOutcome::new(messages);
+    if has_failed { outcome.failed() } else { outcome }
+}
+
+pub(super) fn place_of(place: redis::RoomPlace) -> RoomPlace {
+    let position = place.position.map(|(epoch, seq)| Position { epoch: Epoch(epoch.as_u64()), seq });
+    let late = place.late.map(|late| late.into_iter().filter_map(MessageId::from_u64).collect());
+    RoomPlace { position, last_id: place.published.and_then(MessageId::from_u64), late }
 }
 
 fn kind_of(kind: redis::EventKind) -> EventKind {

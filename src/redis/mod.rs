@@ -18,9 +18,9 @@ use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, KeptSession, LoggedEvent, NewMember, NewSession, NotEntered, NotTaken,
-    RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, TokenHash,
-    Unavailable,
+    BatchId, BatchOutcome, BatchStart, BoxFuture, BrokerNode, EntryId, KeptSession, LoggedEvent, NewMember,
+    NewSession, NotEntered, NotTaken, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember, RemoteSession,
+    RoomPlace, Stamp, Submitted, TokenHash, Unavailable,
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
@@ -29,8 +29,8 @@ use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
 use convert::{
-    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, session_of,
-    stamp_of, to_stamp, user_session_of, user_text,
+    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, outcome_of, place_of,
+    profile_of, session_of, submitted_of, to_stamp, user_session_of, user_text,
 };
 pub use publisher::{RedisPublisher, RedisSent};
 use turns::Turns;
@@ -262,9 +262,49 @@ impl RemoteBroker for RedisBroker {
             }
             let entry = entry.map(id_of);
             let published = node.publish(room.as_str(), entry.as_deref(), key.as_deref(), &body).await;
-            let redis::Published { stamp, id, is_repeat, .. } = published.map_err(|_| Unavailable)?;
-            let id = MessageId::from_u64(id).ok_or(Unavailable)?;
-            Ok(Submitted { position: stamp_of(stamp).position(), id, is_repeat })
+            submitted_of(published.map_err(|_| Unavailable)?)
+        })
+    }
+
+    fn begin_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        len: usize,
+        floor: Option<MessageId>,
+    ) -> BoxFuture<'static, Result<BatchStart, Unavailable>> {
+        let (node, room) = (self.node.clone(), room.clone());
+        Box::pin(async move {
+            let floor = floor.map(MessageId::as_u64);
+            let start = node.begin_batch(room.as_str(), &batch.to_string(), len, floor).await;
+            match start.map_err(|_| Unavailable)? {
+                redis::BatchStart::Begun(first) => {
+                    Ok(BatchStart::Begun(MessageId::from_u64(first).ok_or(Unavailable)?))
+                }
+                redis::BatchStart::NeedsFloor => Ok(BatchStart::NeedsFloor),
+                _ => Ok(BatchStart::Busy),
+            }
+        })
+    }
+
+    fn finish_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        outcome: BatchOutcome,
+    ) -> BoxFuture<'static, Result<Vec<Submitted>, Unavailable>> {
+        let (node, room, outcome) = (self.node.clone(), room.clone(), outcome_of(outcome));
+        Box::pin(async move {
+            let published = node.finish_batch(room.as_str(), &batch.to_string(), &outcome).await;
+            published.map_err(|_| Unavailable)?.into_iter().map(submitted_of).collect()
+        })
+    }
+
+    fn place(&self, room: &RoomId, after: Option<MessageId>) -> BoxFuture<'static, Option<RoomPlace>> {
+        let (node, room) = (self.node.clone(), room.clone());
+        Box::pin(async move {
+            let after = after.map(MessageId::as_u64);
+            node.place(room.as_str(), after).await.ok().map(place_of)
         })
     }
 

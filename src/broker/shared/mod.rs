@@ -1,5 +1,6 @@
 //! A broker within one process, for tests of several nodes.
 
+mod batches;
 mod node;
 mod order;
 mod sessions;

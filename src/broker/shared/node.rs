@@ -12,12 +12,13 @@ use super::SharedBroker;
 use super::order::Shared;
 use super::users::Registration;
 use crate::broker::{
-    BoxFuture, EntryId, KeptSession, LoggedEvent, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker,
-    RemoteEvent, RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, TokenHash, Unavailable,
+    BatchId, BatchOutcome, BatchStart, BoxFuture, EntryId, KeptSession, LoggedEvent, NewMember, NewSession,
+    NotEntered, NotTaken, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember, RemoteSession, RoomPlace,
+    Stamp, Submitted, TokenHash, Unavailable,
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
@@ -103,6 +104,32 @@ impl RemoteBroker for SharedNode {
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
         let (node, room, key) = (self.number, room.clone(), key.map(str::to_owned));
         self.ask(move |shared| shared.publish(node, &room, entry, key, body))
+    }
+
+    fn begin_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        len: usize,
+        floor: Option<MessageId>,
+    ) -> BoxFuture<'static, Result<BatchStart, Unavailable>> {
+        let room = room.clone();
+        self.ask(move |shared| shared.begin_batch(&room, batch, len, floor))
+    }
+
+    fn finish_batch(
+        &self,
+        room: &RoomId,
+        batch: BatchId,
+        outcome: BatchOutcome,
+    ) -> BoxFuture<'static, Result<Vec<Submitted>, Unavailable>> {
+        let room = room.clone();
+        self.ask(move |shared| shared.finish_batch(&room, batch, outcome))
+    }
+
+    fn place(&self, room: &RoomId, after: Option<MessageId>) -> BoxFuture<'static, Option<RoomPlace>> {
+        let room = room.clone();
+        self.ask(move |shared| Some(shared.place(&room, after)))
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {

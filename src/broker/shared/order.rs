@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::batches::Batches;
 use super::sessions::SharedSession;
 use super::users::Users;
 use crate::broker::{
@@ -30,18 +31,19 @@ type Call = Box<dyn FnOnce(&mut Shared) + Send>;
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) rooms: HashMap<RoomId, SharedRoom>,
+    pub(super) batches: HashMap<RoomId, Batches>,
     pub(super) sessions: HashMap<TokenHash, SharedSession>,
     pub(super) nodes: HashMap<u32, Hearer>,
     pub(super) users: Users,
     pub(super) last_node: u32,
     epochs: u64,
     /// The id of the latest message of any room.
-    last_id: Option<MessageId>,
+    pub(super) last_id: Option<MessageId>,
     /// Present while the broker cannot be reached.
     pub(super) outage: Option<Health>,
     /// What was called while the broker was away.
     pub(super) waiting: Vec<Call>,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// The frames that nodes want to be kept.
     log_length: usize,
 }
@@ -49,7 +51,7 @@ pub(super) struct Shared {
 pub(super) struct SharedRoom {
     pub(super) latest: Stamp,
     pub(super) members: Vec<SharedMember>,
-    published: HashMap<String, Receipt>,
+    pub(super) published: HashMap<String, Receipt>,
     /// The latest events with frames, and when they were published.
     pub(super) log: VecDeque<(RoomEvent, Duration)>,
 }
@@ -90,7 +92,7 @@ impl Shared {
         self.append_as(id, kind, entry, None, body, false);
     }
 
-    fn append_as(
+    pub(super) fn append_as(
         &mut self,
         id: &RoomId,
         kind: EventKind,
