@@ -248,7 +248,10 @@ impl ChatRoomsBuilder {
     /// For a client's message, the key is the client's `cid` together with the id of its user, if it is authenticated.
     /// For a message of yours, it is the key of [`send_once`](crate::ChatRooms::send_once).
     ///
-    /// A store and a [broker](ChatRoomsBuilder::broker) cannot be used together yet.
+    /// If several nodes share a [broker](ChatRoomsBuilder::broker), give them the same store. Each node stores what its own
+    /// members and its host send. The broker gives the ids, and lets the nodes take turns, so the store has the messages of
+    /// a room in the order in which the members get them. If a node crashes or loses the broker while it has its turn, the
+    /// others go on after three seconds at most. `ChatRoomsBuilder::broker` lists what works differently.
     ///
     /// ```
     /// use tower_chat_rooms::store::MemoryStore; // for tests
@@ -363,6 +366,12 @@ impl ChatRoomsBuilder {
     ///   members in it any more, even if the last members were removed only because their nodes were away for too long.
     /// - If the broker loses its data, sessions may end. A message that a client sends again because it got no
     ///   acknowledgement may then be published twice.
+    /// - With a [store](ChatRoomsBuilder::store), a message kept [`Behind`](crate::Keep::Behind) or
+    ///   [`Never`](crate::Keep::Never) waits while another node has its turn at storing messages of the room. A message
+    ///   kept `Behind` is stored by its node without a turn. Until it is stored, other nodes have it only in their
+    ///   [`history`](Recovery::history). Set a history: without one, a client that enters while others send may get no
+    ///   messages from the store. Messages of a `RedisPublisher`, or of programs in other languages, are not
+    ///   stored. A message of yours for a room without members is refused, and not stored.
     /// - A client that reads slowly slows down only the senders on its own node. Senders on other nodes may send more
     ///   than it can read, so its [`SlowConsumer`] policy applies earlier.
     /// - [`Left::online`](crate::Left::online) is the count that this node knows.
@@ -374,7 +383,7 @@ impl ChatRoomsBuilder {
     /// The parts of the chat rooms, and the handle that will point to them.
     pub(crate) fn into_parts(self) -> Result<(Engine, Gate, WeakChatRooms), BuildError> {
         check::check(&self.config)?;
-        check::check_store(&self.config, self.hooks.store.is_some(), self.node.is_some())?;
+        check::check_store(&self.config, self.hooks.store.is_some())?;
         self.log();
         let engine = Engine::new(self.config, self.hooks, self.node);
         Ok((engine, Gate::new(self.origins, self.proxies), self.handle))

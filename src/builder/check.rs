@@ -39,12 +39,7 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
 }
 
 /// Checks what belongs to a store.
-pub(super) fn check_store(config: &Config, has_store: bool, has_broker: bool) -> Result<(), BuildError> {
-    if has_store && has_broker {
-        let text =
-            "ChatRoomsBuilder::store and ChatRoomsBuilder::broker cannot be used together yet; leave out one";
-        return refuse(text.to_owned());
-    }
+pub(super) fn check_store(config: &Config, has_store: bool) -> Result<(), BuildError> {
     if config.keep.is_some() && !has_store {
         return refuse(
             "ChatRoomsBuilder::keep needs a store; set one with ChatRoomsBuilder::store".to_owned(),

@@ -14,7 +14,7 @@ use crate::hooks::message::Message;
 use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
-use crate::protocol::position::Position;
+use crate::protocol::position::{Epoch, Position};
 use crate::protocol::receipt::Receipt;
 
 /// The maximum length of a key of the host.
@@ -178,13 +178,18 @@ impl ChatRooms {
         keep: Keep,
         text: &str,
     ) -> Result<Keeping, NotPublished> {
-        let body = Body::of_host(text).ok_or(NotPublished::Closed)?;
-        // Until it is published, it has no place.
-        let position = self.engine.rooms.position(room.id().as_str()).ok_or(NotPublished::Closed)?;
-        let message = host_message(room.id(), Receipt { position, id: MessageId::ZERO }, text);
-        let key = key.map(str::to_owned);
-        let draft = Draft { body, tail: Box::default(), member: None, key, waiting_id: None, message };
+        let draft = self.draft(room.id(), key, text).ok_or(NotPublished::Closed)?;
         self.engine.rooms.keep(room, keep, draft)
+    }
+
+    fn draft(&self, room: &RoomId, key: Option<&str>, text: &str) -> Option<Draft> {
+        let body = Body::of_host(text)?;
+        // Until it is published, it has no place.
+        let position = self.engine.rooms.position(room.as_str());
+        let position = position.unwrap_or(Position { epoch: Epoch(0), seq: 0 });
+        let message = host_message(room, Receipt { position, id: MessageId::ZERO }, text);
+        let key = key.map(str::to_owned);
+        Some(Draft { body, tail: Box::default(), member: None, key, waiting_id: None, message })
     }
 
     /// Sends a frame to the members of a room on all nodes.
@@ -205,7 +210,15 @@ impl ChatRooms {
                 Ok(Sending::transient())
             }
             None if rooms.is_hook_late(room.as_str()) => Err(SendError::Busy),
-            None => Ok(Sending::submitted(rooms.submit_for_host(room, key, &frame, describe))),
+            None => {
+                let keep = self.engine.config().keep.unwrap_or_default();
+                let store_key = key.map(|key| format!("host:{key}"));
+                let has_store = rooms.has_store();
+                let draft = if has_store { self.draft(room, store_key.as_deref(), text) } else { None };
+                let draft = draft.map(|draft| (keep, draft));
+                let sent = rooms.submit_for_host(room, key, &frame, draft, describe);
+                sent.map(Sending::submitted).map_err(|_| SendError::Busy)
+            }
         }
     }
 

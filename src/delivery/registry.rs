@@ -103,7 +103,7 @@ impl Registry {
             if self.len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_add).is_ok() {
                 let hash = self.hash(id.as_str());
                 let (history, names) = (self.history, self.unique_names);
-                let start = Start { stamp: start(), last_id: self.highest_id() };
+                let start = Start { stamp: start(), last_id: self.first_last_id() };
                 let room = LiveRoom::new(id.clone(), hash, start, history, names, presence, self.is_remote);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
@@ -224,7 +224,11 @@ impl Registry {
         self.highest_id.fetch_max(state.last_id().as_u64(), Ordering::Relaxed);
     }
 
-    fn highest_id(&self) -> MessageId {
+    /// The id after which those of a new room begin. With several nodes, the broker gives the ids.
+    fn first_last_id(&self) -> MessageId {
+        if self.is_remote {
+            return MessageId::ZERO;
+        }
         MessageId::from_u64(self.highest_id.load(Ordering::Relaxed)).unwrap_or(MessageId::MAX)
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct RoomState {
     /// The stamp of the latest event.
     pub(super) latest: Stamp,
     /// The id of the latest message, or of one before the room was opened.
-    last_id: MessageId,
+    pub(super) last_id: MessageId,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
     /// Present while transient frames wait.
@@ -345,8 +345,12 @@ impl RoomState {
 
     /// What the sender of a message would learn that looks as if it had been published now.
     pub(super) fn pretend_published(&mut self, now: SystemTime) -> Receipt {
-        // With a broker that several nodes share, the broker may give the id to another message.
-        Receipt { position: self.latest.position(), id: self.take_id(now) }
+        let id = match &self.remote {
+            // The broker may give it to another message.
+            Some(_) => MessageId::next(Some(self.last_id), now),
+            None => self.take_id(now),
+        };
+        Receipt { position: self.latest.position(), id }
     }
 
     /// Lets the broker order an event, and applies it. A closed room is silent.

@@ -1,7 +1,7 @@
 //! The answer to an enter.
 
 use std::collections::HashSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -14,19 +14,24 @@ use crate::protocol::{frame, history};
 use crate::session::session::{Generation, Membership, Session};
 use crate::socket::Answer;
 
+/// How far the clocks of the nodes and the broker may be apart.
+const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
 /// What the store contributes to the answer to an enter.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct FromStore<'a> {
     /// Messages that were read before.
     messages: Option<&'a ReadAhead>,
-    /// The time of day before the enter. Present if there is a store.
+    /// Later messages have ids of this time of day or later. Present if there is a store.
     now: Option<SystemTime>,
 }
 
 impl<'a> FromStore<'a> {
     /// To be called before the enter.
     pub(crate) fn new(rooms: &Rooms, messages: Option<&'a ReadAhead>) -> FromStore<'a> {
-        FromStore { messages, now: rooms.has_store().then(SystemTime::now) }
+        // With several nodes, ids come from the broker's clock, and some time before their messages.
+        let margin = if rooms.is_remote() { CLOCK_MARGIN } else { Duration::ZERO };
+        FromStore { messages, now: rooms.has_store().then(|| SystemTime::now() - margin) }
     }
 }
 

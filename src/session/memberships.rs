@@ -90,6 +90,23 @@ impl MessageCommand<'_> {
     }
 }
 
+impl MessageCommand<'_> {
+    /// The message as it waits for the store.
+    fn draft(&self, session: &Session, user: Option<Arc<User>>, membership: &Membership) -> Draft {
+        let key = self.cid.map(|cid| key_of(user.as_deref(), cid));
+        // Until it is published, it has no place.
+        let receipt = Receipt { position: membership.start, id: MessageId::ZERO };
+        Draft {
+            body: self.body.to_owned(),
+            tail: membership.tail.clone(),
+            member: Some(session.id()),
+            key,
+            waiting_id: None,
+            message: self.describe(session, user, membership, receipt),
+        }
+    }
+}
+
 /// Why a client can't enter a room.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CantEnter {
@@ -335,17 +352,7 @@ impl Memberships {
             None => None,
         };
         let user = state.user.clone();
-        let key = message.cid.map(|cid| key_of(user.as_deref(), cid));
-        // Until it is published, it has no place.
-        let receipt = Receipt { position: membership.start, id: MessageId::ZERO };
-        let draft = Draft {
-            body: message.body.to_owned(),
-            tail: membership.tail.clone(),
-            member: Some(session.id()),
-            key,
-            waiting_id,
-            message: message.describe(session, user, &membership, receipt),
-        };
+        let draft = Draft { waiting_id, ..message.draft(session, user, &membership) };
         Ok(Some(self.rooms.keep(&membership.room, message.keep, draft)))
     }
 
@@ -359,10 +366,17 @@ impl Memberships {
     ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
         let state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
-        let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
         // A session's ids differ from those of all other senders.
         let key = message.cid.map(|cid| format!("{}:{cid}", session.id()));
-        let submitted = self.rooms.submit(&membership.room, &frame, key.as_deref());
+        let submitted = if self.rooms.has_store() {
+            let user = state.user.clone();
+            drop(state);
+            let draft = message.draft(session, user, &membership);
+            self.rooms.submit_to_store(&membership.room, message.keep, draft, key)
+        } else {
+            let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
+            self.rooms.submit(&membership.room, &frame, key.as_deref())
+        };
         Ok(Some(submitted.map(|submitted| Submission { membership, submitted })))
     }
 

@@ -67,6 +67,11 @@ impl StoredMessage {
         self
     }
 
+    /// The same message with another id.
+    pub(crate) fn with_id(self, id: MessageId) -> StoredMessage {
+        StoredMessage { id, ..self }
+    }
+
     /// Returns the id, which is unique in the room.
     pub fn id(&self) -> MessageId {
         self.id

@@ -69,7 +69,8 @@ pub const MAX_PAGE: usize = 1000;
 /// - For each room, there is at most one [`append`](MessageStore::append) at a time. Its ids rise, and are higher than
 ///   the ids of earlier calls. There are two exceptions. If a call has failed or was dropped, or if a node has crashed,
 ///   the same messages may be appended again, alone or together with new ones. Two processes that do not share a
-///   [broker](crate::ChatRoomsBuilder::broker) append independently of each other.
+///   [broker](crate::ChatRoomsBuilder::broker) append independently of each other, and so do processes that share one
+///   for messages that are kept [`Behind`](crate::Keep::Behind).
 /// - A call of `append` has at least one message and at most [`MAX_APPEND`]. A call of [`page`](MessageStore::page)
 ///   asks for at most [`MAX_PAGE`].
 /// - Keys are at most 255 bytes long. No text contains the character U+0000, which some databases cannot store. A body

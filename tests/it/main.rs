@@ -54,6 +54,7 @@ mod nodes_outage;
 mod nodes_presence;
 mod nodes_rename;
 mod nodes_resume;
+mod nodes_store;
 mod nodes_users;
 mod plain_wire;
 mod policy;

@@ -161,11 +161,11 @@ impl Keeper {
         room: &RoomId,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Option<T> {
-        let limit = timeout(self.timeout, tasks.closing_for(self.shutdown_timeout));
+        let limit = self.limit(tasks, self.timeout);
         let (mut work, mut limit) = (pin!(guard::catch("store", work)), pin!(limit));
         let answer = poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending => limit.as_mut().poll(cx).map(|_| None),
+            Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
         });
         match answer.await {
             Some(Ok(Ok(answer))) => return Some(answer),
@@ -176,6 +176,16 @@ impl Keeper {
             }
         }
         None
+    }
+
+    /// Completes after this time, or when a shutdown has taken too long.
+    pub(super) async fn limit(&self, tasks: &Tasks, time: Duration) {
+        let _ = timeout(time, tasks.closing_for(self.shutdown_timeout)).await;
+    }
+
+    /// How long the store may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// What is known of messages that the store may have without the members having had them.

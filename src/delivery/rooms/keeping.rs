@@ -105,7 +105,7 @@ impl Draft {
         }
     }
 
-    fn frame(&self, room: &RoomId) -> RoomFrame<'_> {
+    pub(super) fn frame(&self, room: &RoomId) -> RoomFrame<'_> {
         match self.member {
             Some(member) => self.body.frame(&self.tail, member, room),
             None => self.body.host_frame(room),
@@ -235,14 +235,14 @@ impl Rooms {
     }
 
     /// Waits until the room has delivered so much that the next batch fits into the members' send queues.
-    async fn until_delivered(&self, room: &LiveRoom) {
+    pub(super) async fn until_delivered(&self, room: &LiveRoom) {
         while room.lock().pending.len() > self.max_batch_bytes() {
             sleep(LOOK).await;
         }
     }
 
     /// The room has room for a batch of this size if as much waits already.
-    fn max_batch_bytes(&self) -> usize {
+    pub(super) fn max_batch_bytes(&self) -> usize {
         self.max_queue_bytes / BATCH_SHARE / 2
     }
 

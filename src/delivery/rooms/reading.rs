@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Rooms;
-use crate::broker::Unavailable;
+use crate::broker::{RoomPlace, Unavailable};
 use crate::delivery::live_room::LiveRoom;
 use crate::ids::{MessageId, RoomId};
 use crate::protocol::history;
@@ -107,17 +107,31 @@ impl Rooms {
         after: Option<MessageId>,
         limit: usize,
     ) -> Result<ReadAhead, Unavailable> {
-        let at = self.position(room.as_str());
+        let RoomPlace { position, last_id, late } = self.place(room, after).await.ok_or(Unavailable)?;
+        let mut page = self.read_after(room, after, late, limit).await?;
+        // The others are about to be published, and follow.
+        page.messages.retain(|(id, _)| last_id.is_none_or(|last| *id <= last));
+        Ok(ReadAhead { page, at: position })
+    }
+
+    /// As [`Rooms::read_ahead`]. `late` are messages that were published after others with higher ids, if they are known.
+    async fn read_after(
+        &self,
+        room: &RoomId,
+        after: Option<MessageId>,
+        late: Option<Vec<MessageId>>,
+        limit: usize,
+    ) -> Result<Page, Unavailable> {
         if let Some(after) = after {
             let page = self.read(room, PageRange::After(after), limit).await?;
             if !page.has_more
-                && let Some(page) = self.add_late(room, after, page).await?
+                && let Some(page) = self.add_late(room, late, page).await?
             {
-                return Ok(ReadAhead { page, at });
+                return Ok(page);
             }
         }
         let page = self.read(room, PageRange::Latest, limit).await?;
-        Ok(ReadAhead { page: Page { has_more: page.has_more || after.is_some(), ..page }, at })
+        Ok(Page { has_more: page.has_more || after.is_some(), ..page })
     }
 
     /// Adds the messages before the page that a client may have missed because they were published after others. `None` if
@@ -125,13 +139,11 @@ impl Rooms {
     async fn add_late(
         &self,
         room: &RoomId,
-        after: MessageId,
+        late: Option<Vec<MessageId>>,
         mut page: Page,
     ) -> Result<Option<Page>, Unavailable> {
         let Some(keeper) = &self.keeper else { return Ok(Some(page)) };
-        let Some(late) = keeper.doubts().late_for(room, after).filter(|late| late.len() <= MAX_LATE) else {
-            return Ok(None);
-        };
+        let Some(late) = late.filter(|late| late.len() <= MAX_LATE) else { return Ok(None) };
         let mut messages = Vec::new();
         for id in late {
             let range = PageRange::After(id.previous());
@@ -144,9 +156,21 @@ impl Rooms {
         Ok(Some(Page { messages, ..page }))
     }
 
-    /// Whether a room has kept all of its frames since this position. `None` if it did not exist.
+    /// As [`RemoteBroker::place`](crate::broker::RemoteBroker::place).
+    async fn place(&self, room: &RoomId, after: Option<MessageId>) -> Option<RoomPlace> {
+        if let Some(broker) = self.broker() {
+            return broker.place(room, after).await;
+        }
+        let late = self.keeper.as_ref().zip(after);
+        let late = late.and_then(|(keeper, after)| keeper.doubts().late_for(room, after));
+        Some(RoomPlace { position: self.position(room.as_str()), last_id: None, late })
+    }
+
+    /// Whether a room has kept all of its frames since this position. `None` if it did not exist. With several nodes, this is
+    /// known only when the member has entered.
     pub(crate) fn has_kept_since(&self, room: &RoomId, at: Option<Position>) -> bool {
         match (self.get(room.as_str()), at) {
+            _ if self.is_remote() => true,
             (None, None) => true,
             (None, Some(_)) => false,
             (Some(room), at) => room.lock().has_kept_since(at),
@@ -156,12 +180,13 @@ impl Rooms {
     /// The messages of a range that a room has in memory: those in its replay buffer, and those that are yet to be stored.
     fn kept(&self, room: &str, range: PageRange) -> Kept {
         let Some(room) = self.get(room) else { return Kept::default() };
+        let behind = self.behind(room.id());
         let (chunks, unstored, in_order_after) = {
             let state = room.lock();
             let queue = state.store_queue.as_deref();
             let unstored: Vec<StoredMessage> = queue
                 .map(|queue| queue.out().map(|(id, waiting)| waiting.draft.stored(id)).collect())
-                .unwrap_or_default();
+                .unwrap_or(behind);
             (state.kept_chunks(), unstored, queue.and_then(|queue| queue.in_order_after))
         };
         let buffered: BTreeMap<_, _> = history::messages_with_ids(&chunks).collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::broker::wire::{self, Unreadable};
 use crate::broker::{EventKind, LoggedEvent};
 use crate::delivery::room_state::RoomState;
+use crate::ids::MessageId;
 use crate::protocol::outbound::RoomFrame;
 
 /// Frames whose ages differ by less are kept for equally long.
@@ -24,6 +25,7 @@ impl RoomState {
                 break;
             }
             let member = event.entry.map(|entry| entry.member);
+            self.last_id = self.last_id.max(event.id.unwrap_or(MessageId::ZERO));
             self.pending.encode_v1(&mut frame, event.stamp, event.id, &RoomFrame { member, ..decoded });
             frames.push((*age, frame));
         }

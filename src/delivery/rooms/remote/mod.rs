@@ -8,6 +8,7 @@
 mod apply;
 mod entering;
 mod history;
+mod keeper;
 mod moving;
 
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::keeping::Draft;
 use super::{Entrant, Rooms};
 use crate::broker::wire::{self, MemberFlags};
 use crate::broker::{
     BoxFuture, EntryId, LoggedEvent, MemberSession, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp,
     Submitted, Unavailable, UniqueName,
 };
-use crate::config::{Config, History, Presence, PresenceMode, UniqueNames};
+use crate::config::{Config, History, Keep, Presence, PresenceMode, UniqueNames};
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::remote_room::{EndedStay, Expected};
@@ -40,6 +42,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
 use entering::NewStay;
+use keeper::Unstored;
 pub(crate) use moving::MovedHere;
 
 /// How long an enter waits for the broker.
@@ -54,6 +57,7 @@ pub(super) struct Remote {
     history: Option<History>,
     unique_names: UniqueNames,
     next_entry: AtomicU64,
+    unstored: Unstored,
 }
 
 /// What another node needs of a member that moves to it.
@@ -67,7 +71,7 @@ impl Remote {
         let (history, unique_names) = (config.recovery.history, config.unique_names);
         // A member that moves to another node enters rooms there, too.
         let next_entry = AtomicU64::new(u64::from(broker.node()) << 32);
-        Remote { broker, history, unique_names, next_entry }
+        Remote { broker, history, unique_names, next_entry, unstored: Unstored::new() }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
@@ -287,21 +291,24 @@ impl Rooms {
     }
 
     /// Sends a message of the host to a room on any node, once for each `key`. The receiver gets nothing if the broker
-    /// cannot be reached.
+    /// cannot be reached. With a store, `draft` says what is stored.
     pub(crate) fn submit_for_host(
         self: &Arc<Self>,
         room: &RoomId,
         key: Option<&str>,
         frame: &RoomFrame<'_>,
+        draft: Option<(Keep, Draft)>,
         describe: impl FnOnce(Receipt) -> Message + Send + 'static,
-    ) -> oneshot::Receiver<Receipt> {
+    ) -> Result<oneshot::Receiver<Receipt>, NotPublished> {
         let (sent, receiver) = oneshot::channel();
-        let Some(remote) = &self.remote else { return receiver };
+        let Some(remote) = &self.remote else { return Ok(receiver) };
         // As publishers write it. Those of clients begin with a number.
         let key = key.map(|key| format!("key:{key}"));
-        let body = wire::encode_frame(frame);
-        let (published, room) = (remote.publish(room, None, key.as_deref(), body), room.clone());
-        let rooms = self.clone();
+        let published = match draft {
+            Some((keep, draft)) => self.submit_to_store_for_host(room, keep, draft, key)?,
+            None => remote.publish(room, None, key.as_deref(), wire::encode_frame(frame)),
+        };
+        let (rooms, room) = (self.clone(), room.clone());
         self.tasks.spawn_for_host(async move {
             match published.await {
                 Ok(Submitted { position, id, is_repeat }) => {
@@ -315,7 +322,7 @@ impl Rooms {
                 Err(Unavailable) => rooms.log_unpublished(&room),
             }
         });
-        receiver
+        Ok(receiver)
     }
 
     fn log_unpublished(&self, room: &RoomId) {
@@ -324,7 +331,7 @@ impl Rooms {
             // The log has a line about the outage.
             tracing::debug!(%room, "a frame of the host was not published");
         } else {
-            tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+            tracing::warn!(%room, "a frame of the host was not published, because the broker or the store cannot be reached");
         }
     }
 
