@@ -15,6 +15,8 @@ mod shutdown;
 mod sockets;
 #[cfg(all(unix, feature = "store"))]
 mod store;
+#[cfg(all(unix, feature = "redis", feature = "store"))]
+mod store_nodes;
 
 use std::time::Duration;
 
