@@ -18,6 +18,7 @@ mod replay_request;
 mod room_state;
 mod rooms;
 mod roster;
+mod snapshot;
 mod store_queue;
 mod transient;
 
@@ -39,4 +40,5 @@ pub(crate) use rooms::reading::{Page, ReadAhead};
 pub(crate) use rooms::remote::{Applied, Entering, IfMoved, MovedHere};
 pub(crate) use rooms::{Entrant, Rooms};
 pub(crate) use roster::{RosterPage, profile_text};
+pub(crate) use snapshot::MemberSnapshot;
 pub(crate) use transient::TransientBatch;
