@@ -130,6 +130,11 @@
 //! Neither its logs nor the `Debug` output of its types contain tokens, secrets or messages. tungstenite, which parses
 //! frames, logs them at the level `trace`: keep it at `debug`, for example with the filter `trace,tungstenite=debug`.
 //!
+//! # Admin view
+//!
+//! [`ChatRooms::admin`] is a page, and JSON for programs, that shows nodes, rooms, connections and users to those who
+//! operate the chat. You guard it ([`Admin`]).
+//!
 //! # Features
 //!
 //! | feature | adds |
@@ -146,6 +151,7 @@
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+mod admin;
 mod admission;
 /// What `benches/` measures: code that needs the crate's private types. Not public API.
 ///
@@ -196,6 +202,7 @@ mod tasks;
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod testing;
 
+pub use crate::admin::{Admin, AdminFuture, AdminService};
 pub use crate::broker::BrokerNode;
 #[cfg(feature = "test-util")]
 pub use crate::broker::SharedBroker;

@@ -24,7 +24,7 @@ use crate::delivery::hold::MinRate;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomKey};
 use crate::delivery::message_hooks::{Calling, MessageHooks};
 use crate::delivery::refusal::{NotPublished, Refused};
-use crate::delivery::registry::Registry;
+use crate::delivery::registry::{Registry, SHARDS};
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::store_queue::StoreQueue;
@@ -129,6 +129,11 @@ impl Rooms {
     /// All rooms, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<LiveRoom>> {
         self.registry.all()
+    }
+
+    /// All rooms, in parts. Each takes one lock for a short time.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<Arc<LiveRoom>>> + use<'_> {
+        (0..SHARDS).map(|at| self.registry.in_shard(at))
     }
 
     /// Adds a member to a room, and publishes its enter. If it opens the room, `presence` is what members learn about

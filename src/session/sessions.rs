@@ -97,7 +97,8 @@ impl Sessions {
     /// Begins a session with its first connection attached.
     pub(super) fn begin(&self, opening: Opening) -> Arc<Session> {
         let Opening { id, subprotocol, socket, token, peer, user } = opening;
-        let session = Arc::new(Session::new(id, subprotocol, Some(socket), token, peer, user.clone()));
+        let session = Session::new(id, subprotocol, Some(socket), token, peer, user.clone());
+        let session = Arc::new(session.beginning(self.context.clock.now()));
         self.table.insert(&session);
         if let Some(user) = user {
             self.begin_of_user(&session, &mut session.state(), &user);

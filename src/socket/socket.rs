@@ -93,6 +93,11 @@ impl Socket {
         self.ended.filter(|reason| matches!(reason, LeaveReason::Closed | LeaveReason::Lost))
     }
 
+    /// What waits to be written, except for control frames: frames, and bytes of replays and rosters.
+    pub(crate) fn waiting(&self) -> (Size, usize) {
+        (self.outlet.queue().size(), self.outlet.queue().replay_bytes())
+    }
+
     fn is_gone(&self) -> bool {
         self.gone().is_some()
     }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod acknowledgements;
+mod admin;
+mod admin_actions;
 mod attach_races;
 mod attacks;
 mod attacks_keys;

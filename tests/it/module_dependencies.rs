@@ -7,7 +7,7 @@ use std::path::Path;
 const LAYERS: [&[&str]; 14] = [
     &["lib", "models", "bench"],
     &["testing"],
-    &["chat_rooms", "builder", "redis"],
+    &["admin", "chat_rooms", "builder", "redis"],
     &["http", "browser"],
     &["connection"],
     &["engine"],

@@ -1,6 +1,7 @@
 //! A chat server with its page: `cargo run -p standalone`, then open the address that it prints in
 //! two tabs. `--help` lists the flags; each can also be set in the environment.
 
+mod admin;
 mod check;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -57,8 +58,13 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut signals = StopSignals::new()?;
     let listeners = options.listen.listen().await?;
     let urls: Vec<String> = listeners.iter().map(|listener| listener.url(&path)).collect();
+    let admin = options.admin(&rooms).await?;
     for url in &urls {
         println!("chat rooms on {url}");
+    }
+    if let Some(admin) = admin {
+        println!("{}", admin.describe());
+        tokio::spawn(admin.serve());
     }
     tracing::info!(listen = urls.join(", "), path, open_files_limit = open_files::limit(), "started");
 

@@ -3,6 +3,7 @@
 #[path = "../support/standalone.rs"]
 mod standalone;
 
+mod admin;
 mod backlog;
 mod check;
 mod drain;
