@@ -41,8 +41,7 @@ pub(super) fn resume(connection: &mut Connection, resume: Resume<'_>) -> Result<
         return Ok(Some(Pending { tokens, last_direct }));
     }
     let has_resumed = connection.resume(&tokens)?;
-    connection.attachment().answer_resume(has_resumed, last_direct)?;
-    Ok(None)
+    answer(connection, has_resumed, last_direct).map(|()| None)
 }
 
 /// As [`resume`], with sessions of other nodes.
@@ -61,9 +60,22 @@ pub(super) async fn resume_anywhere(connection: &mut Connection, pending: Pendin
     }
     if let Some(renamed) = connection.attachment().rename_record() {
         let renamed = waiting::watch(connection, timeout(BROKER_WAIT, renamed)).await?;
-        renamed.ok().and_then(Result::ok).ok_or(End(LeaveReason::Unavailable))?;
+        renamed.ok().and_then(Result::ok).ok_or_else(|| unavailable(connection))?;
+    }
+    answer(connection, has_resumed, last_direct)
+}
+
+fn answer(connection: &Connection, has_resumed: bool, last_direct: LastDirect) -> Result<(), End> {
+    if !has_resumed {
+        connection.engine().context.counters.not_resumed.add(1);
     }
     Ok(connection.attachment().answer_resume(has_resumed, last_direct)?)
+}
+
+/// The broker cannot be reached.
+fn unavailable(connection: &Connection) -> End {
+    connection.engine().context.counters.resume_unavailable.add(1);
+    End(LeaveReason::Unavailable)
 }
 
 /// Takes over the client's sessions of other nodes.
@@ -81,7 +93,7 @@ async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Resul
         match taken.unwrap_or(Err(NotTaken::Unavailable)) {
             Ok(()) => has_taken = true,
             Err(NotTaken::Unknown | NotTaken::OtherUser) => {}
-            Err(NotTaken::Unavailable) => return Err(End(LeaveReason::Unavailable)),
+            Err(NotTaken::Unavailable) => return Err(unavailable(connection)),
         }
     }
     Ok(())

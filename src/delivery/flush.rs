@@ -15,7 +15,7 @@ use crate::tasks::Tasks;
 const MEMBERS_PER_TURN: usize = 256;
 
 /// Writes what a room has queued to each of its members, until nothing is queued. Without a history, the clock is read
-/// only for presence frames.
+/// only for presence frames, and to measure how long the delivery of some messages takes.
 ///
 /// It first lets the other tasks run: everything that they add goes out with the same writes.
 pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> impl Future<Output = ()> + Send {
@@ -26,18 +26,22 @@ pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> imp
         let mut flushing = flushing;
         while !flushing.is_over {
             yield_now().await;
-            let (members, batch, transients, announcement) = {
+            let (measured, members, batch, transients, announcement) = {
                 let mut state = flushing.room.lock();
+                let measured = state.pending.measure();
                 let (members, batch) = state.take(now());
                 let transients = state.take_transients();
                 let announcement = flushing.room.take_announcement(&mut state, || clock.now());
-                (members, batch, transients, announcement)
+                (measured, members, batch, transients, announcement)
             };
             for (n, member) in members.iter().enumerate().filter(|_| !batch.is_empty()) {
                 if is_turn_over(n) {
                     yield_now().await;
                 }
                 guarded(&*member.handle, |member| member.deliver(&flushing.room, &batch));
+            }
+            if !batch.is_empty() {
+                flushing.room.note_delivered(measured, clock);
             }
             // Only after all members got the batch, so that transient frames do not delay it.
             if let Some(transients) = &transients {

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::doubts::Doubts;
 use super::{BATCH_SHARE, Rooms};
@@ -28,6 +28,7 @@ use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::inbound::Body;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::receipt::Receipt;
+use crate::stats::{Counters, LiveHistogram};
 use crate::store::erased::{ErasedStore, StoreError};
 use crate::store::{MAX_APPEND, PageRange, StoredMessage};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -52,6 +53,7 @@ pub(crate) struct Keeper {
     /// Once a shutdown has begun, the store has this much time.
     shutdown_timeout: Duration,
     doubts: Mutex<Doubts>,
+    counters: Arc<Counters>,
 }
 
 /// A message that is to be stored.
@@ -61,6 +63,8 @@ pub(crate) struct Draft {
     /// `None` for the host.
     pub(crate) member: Option<ConnectionId>,
     pub(crate) key: Option<String>,
+    /// When it was received, if it is measured how long its delivery takes.
+    pub(crate) received: Option<Duration>,
     /// What the host is told. Its id, position and time are still to be set.
     pub(crate) message: Message,
 }
@@ -85,13 +89,14 @@ pub(crate) struct Waiting {
 }
 
 impl Keeper {
-    pub(super) fn new(store: Arc<dyn ErasedStore>, config: &Config) -> Keeper {
+    pub(super) fn new(store: Arc<dyn ErasedStore>, config: &Config, counters: Arc<Counters>) -> Keeper {
         let timeouts = &config.timeouts;
         Keeper {
             store,
             timeout: timeouts.store_timeout,
             shutdown_timeout: timeouts.shutdown_timeout,
             doubts: Mutex::new(Doubts::new(SystemTime::now())),
+            counters,
         }
     }
 
@@ -112,7 +117,7 @@ impl Keeper {
             }
             self.store.append(room, messages).await
         };
-        self.answer(tasks, room, work).await
+        self.answer(tasks, room, &self.counters.store_append, work).await
     }
 
     /// The id of the latest message in the store; `None` if the store has failed.
@@ -129,13 +134,14 @@ impl Keeper {
         range: PageRange,
         limit: usize,
     ) -> Option<Vec<StoredMessage>> {
-        self.answer(tasks, room, self.store.page(room, range, limit)).await
+        self.answer(tasks, room, &self.counters.store_page, self.store.page(room, range, limit)).await
     }
 
     async fn answer<T>(
         &self,
         tasks: &Tasks,
         room: &RoomId,
+        times: &LiveHistogram,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Option<T> {
         let limit = async {
@@ -148,7 +154,10 @@ impl Keeper {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
         });
-        match answer.await {
+        let start = Instant::now();
+        let answer = answer.await;
+        times.add(start.elapsed());
+        match answer {
             Some(Ok(Ok(answer))) => return Some(answer),
             Some(Ok(Err(error))) => tracing::error!(%room, %error, "the message store has failed"),
             Some(Err(Panicked)) => {}
@@ -156,6 +165,7 @@ impl Keeper {
                 tracing::error!(%room, "the message store did not answer within `Timeouts::store_timeout`")
             }
         }
+        self.counters.store_failures.add(1);
         None
     }
 
@@ -232,6 +242,7 @@ impl Rooms {
             state.drop_transients(member);
         }
         let receipt = state.publish_as(&self.broker, &draft.frame(room.id()), id);
+        state.pending.note_received(draft.received);
         let called = self.hooks.as_ref().map(|hooks| {
             let Receipt { position, id } = receipt;
             let message = Message { id, position, time: id.time(), ..draft.message.clone() };
