@@ -267,20 +267,25 @@ mod tests {
     }
 
     #[test]
-    fn a_message_counts_as_received_when_it_is_read_behind_others() {
+    fn a_message_is_received_when_it_is_read_even_if_others_wait_before_it() {
         let mut inbox = Inbox::default();
         let secs = Duration::from_secs;
-        inbox.texts.push_back("first".into());
-        inbox.note_read(true, || secs(1));
-        inbox.texts.push_back("second".into());
-        inbox.note_read(false, || secs(2));
-        assert_eq!(inbox.sample(), Some(secs(1)));
-        for n in 0..15 {
-            inbox.texts.push_back("more".into());
-            inbox.note_read(false, || secs(3 + n));
-            assert_eq!(inbox.sample(), None);
+        let handle = |inbox: &mut Inbox| {
+            assert!(inbox.texts.pop_front().is_some());
+            inbox.sample()
+        };
+        for (messages, read_at) in [(1, 1), (1, 2)] {
+            let was_empty = inbox.texts.is_empty();
+            inbox.texts.extend(std::iter::repeat_n("hi".into(), messages));
+            inbox.note_read(was_empty, || secs(read_at));
         }
-        assert_eq!(inbox.sample(), Some(secs(16)), "when the last of them had come, it was among them");
+        assert_eq!(handle(&mut inbox), Some(secs(1)));
+        for (messages, read_at) in [(14, 3), (1, 4), (1, 5)] {
+            inbox.texts.extend(std::iter::repeat_n("hi".into(), messages));
+            inbox.note_read(false, || secs(read_at));
+        }
+        let sampled: Vec<_> = (0..17).map(|_| handle(&mut inbox)).collect();
+        assert_eq!((sampled[15], sampled.iter().flatten().count()), (Some(secs(4)), 1));
     }
 
     #[test]
