@@ -141,6 +141,7 @@
 //! |---|---|
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
+//! | `metrics` | `MetricsReporter`: reports metrics to the recorder of the crate `metrics` that you have installed |
 //! | `redis` | `BrokerNode::redis`: several processes share rooms through Redis or Valkey. `RedisPublisher`: programs without clients send to rooms |
 //! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed another one |
 //! | `test-util` | For tests: clients of your application (`testing`), `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance` |
@@ -186,6 +187,7 @@ mod hooks;
 mod http;
 mod ids;
 mod log_limit;
+mod metrics;
 #[cfg(all(test, shuttle))]
 mod models;
 mod protocol;
@@ -244,9 +246,11 @@ pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
+#[cfg(feature = "metrics")]
+pub use crate::metrics::MetricsReporter;
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::protocol::position::{Epoch, Position};
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSent, RedisSettings};
-pub use crate::stats::{BrokerStats, Stats};
+pub use crate::stats::{BrokerStats, Histogram, ReasonCounts, Stats};

@@ -102,7 +102,7 @@ impl ChatRooms {
             None => {
                 let describe = |receipt| host_message(room.id(), receipt, &text);
                 let keep = self.engine.config().keep.unwrap_or_default();
-                match self.engine.rooms.publish(&room, key, keep, &frame, describe) {
+                match self.engine.rooms.publish(&room, key, keep, &frame, None, describe) {
                     Ok((receipt, calling)) => {
                         self.engine.rooms.call_for_host(calling);
                         Ok(Sending::sent(receipt))
@@ -183,7 +183,8 @@ impl ChatRooms {
         let position = self.engine.rooms.position(room.id().as_str()).ok_or(NotPublished::Closed)?;
         let message = host_message(room.id(), Receipt { position, id: MessageId::ZERO }, text);
         let key = key.map(str::to_owned);
-        let draft = Draft { body, tail: Box::default(), member: None, key, waiting_id: None, message };
+        let tail = Box::default();
+        let draft = Draft { body, tail, member: None, key, waiting_id: None, received: None, message };
         self.engine.rooms.keep(room, keep, draft)
     }
 

@@ -39,8 +39,8 @@ impl LiveRoom {
     pub(crate) fn snapshot(&self, after: u64, max: usize) -> RoomSnapshot {
         let state = self.lock();
         let all = state.room().members();
-        let rest = &all[all.partition_point(|member| member.place <= after)..];
-        let page = rest.iter().take(max).map(|member| MemberSnapshot {
+        let mut rest = all.after(after);
+        let page = rest.by_ref().take(max).map(|member| MemberSnapshot {
             member: member.clone(),
             profile: state.room().profile(member.id).cloned(),
         });
@@ -48,7 +48,7 @@ impl LiveRoom {
             position: state.position(),
             here: all.len(),
             members: page.collect(),
-            has_more: rest.len() > max,
+            has_more: rest.next().is_some(),
         }
     }
 }

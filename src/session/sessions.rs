@@ -434,9 +434,9 @@ impl Sessions {
         // Their own connection's task may have ended meanwhile.
         let _token = self.admission.hold_shutdown();
         let Some(outermost) = Run::begin(&self.users, session) else { return Ok(()) };
-        let mut waiting = Vec::new();
+        let (mut waiting, times) = (Vec::new(), &self.context.counters.hooks);
         let run = |session: &Arc<Session>, waiting: &mut Vec<_>| {
-            let called = callbacks::run(session, events, &self.users, waiting);
+            let called = callbacks::run(session, events, times, &self.users, waiting);
             if called.is_err() {
                 self.close(session, LeaveReason::HookFailed);
             }

@@ -196,7 +196,6 @@ impl Users {
     }
 
     /// The number of users in the table.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }

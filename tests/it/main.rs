@@ -39,6 +39,9 @@ mod late_verdicts;
 mod limits;
 mod logs;
 mod message_hooks;
+mod metrics;
+#[cfg(feature = "metrics")]
+mod metrics_reporter;
 mod middleware;
 mod module_dependencies;
 mod mounting;

@@ -12,6 +12,8 @@ mod listening;
 mod logs;
 #[cfg(unix)]
 mod open_files;
+#[cfg(unix)]
+mod probes;
 mod shutdown;
 mod sockets;
 #[cfg(all(unix, feature = "store"))]
