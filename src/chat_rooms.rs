@@ -72,6 +72,10 @@ impl ChatRooms {
         ChatRooms { edge: Arc::new(Edge::new(engine.clone(), gate)), engine }
     }
 
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// Returns a builder with default settings.
     pub fn builder() -> ChatRoomsBuilder {
         ChatRoomsBuilder::default()

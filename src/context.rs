@@ -1,6 +1,7 @@
 //! What all parts of one engine use: its settings, its clock, and its counters.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{Config, Heartbeat};
@@ -20,7 +21,7 @@ const MAX_RESTART_SPREAD: usize = 30;
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// How many seconds after they were closed the first clients may reconnect.
     restart_from: AtomicU32,
     /// The same for the last clients.
@@ -32,7 +33,7 @@ impl Context {
         Context {
             config,
             clock: Clock::new(),
-            counters: Counters::default(),
+            counters: Arc::default(),
             restart_from: AtomicU32::new(RESTART_SECONDS),
             restart_until: AtomicU32::new(0),
         }

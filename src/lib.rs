@@ -130,12 +130,18 @@
 //! Neither its logs nor the `Debug` output of its types contain tokens, secrets or messages. tungstenite, which parses
 //! frames, logs them at the level `trace`: keep it at `debug`, for example with the filter `trace,tungstenite=debug`.
 //!
+//! # Admin view
+//!
+//! [`ChatRooms::admin`] is a page, and JSON for programs, that shows nodes, rooms, connections and users to those who
+//! operate the chat. You guard it ([`Admin`]).
+//!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
+//! | `metrics` | `MetricsReporter`: reports metrics to the recorder of the crate `metrics` that you have installed |
 //! | `redis` | `BrokerNode::redis`: several processes share rooms through Redis or Valkey. `RedisPublisher`: programs without clients send to rooms |
 //! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed another one |
 //! | `test-util` | For tests: clients of your application (`testing`), `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance` |
@@ -146,6 +152,7 @@
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+mod admin;
 mod admission;
 /// What `benches/` measures: code that needs the crate's private types. Not public API.
 ///
@@ -180,6 +187,7 @@ mod hooks;
 mod http;
 mod ids;
 mod log_limit;
+mod metrics;
 #[cfg(all(test, shuttle))]
 mod models;
 mod protocol;
@@ -196,6 +204,7 @@ mod tasks;
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod testing;
 
+pub use crate::admin::{Admin, AdminFuture, AdminService};
 pub use crate::broker::BrokerNode;
 #[cfg(feature = "test-util")]
 pub use crate::broker::SharedBroker;
@@ -237,9 +246,11 @@ pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
+#[cfg(feature = "metrics")]
+pub use crate::metrics::MetricsReporter;
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::protocol::position::{Epoch, Position};
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSent, RedisSettings};
-pub use crate::stats::{BrokerStats, Stats};
+pub use crate::stats::{BrokerStats, Histogram, ReasonCounts, Stats};

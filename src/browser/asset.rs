@@ -85,9 +85,20 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
-/// Response body of [`ClientScript`](crate::ClientScript) and [`ChatPage`](crate::ChatPage).
+/// Response body of [`ClientScript`](crate::ClientScript), [`ChatPage`](crate::ChatPage) and
+/// [`AdminService`](crate::AdminService).
 #[derive(Debug)]
 pub struct AssetBody(Option<Bytes>);
+
+impl AssetBody {
+    pub(crate) fn new(text: Bytes) -> AssetBody {
+        AssetBody(Some(text))
+    }
+
+    pub(crate) fn empty() -> AssetBody {
+        AssetBody(None)
+    }
+}
 
 impl Body for AssetBody {
     type Data = Bytes;

@@ -1,6 +1,6 @@
 //! The browser client, an ES module, the chat page, and the services that serve them.
 
 pub(crate) mod asset;
-mod modules;
+pub(crate) mod modules;
 pub(crate) mod page;
 pub(crate) mod script;

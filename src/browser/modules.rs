@@ -1,17 +1,17 @@
 //! ES modules that are served as one.
 
 /// A file's name and its text.
-pub(super) type Module = (&'static str, &'static str);
+pub(crate) type Module = (&'static str, &'static str);
 
 macro_rules! modules {
     ($($file:literal),* $(,)?) => { &[$(($file, include_str!($file))),*] };
 }
-pub(super) use modules;
+pub(crate) use modules;
 
 /// Joins modules that import each other into one that imports nothing and exports what the last one does. This
 /// requires that an `import` is a line of its own, that an `export` starts its line, and that no two modules declare
 /// the same name.
-pub(super) fn join(modules: &[Module]) -> String {
+pub(crate) fn join(modules: &[Module]) -> String {
     let mut joined = String::new();
     for (n, (_, text)) in modules.iter().enumerate() {
         let is_entry = n + 1 == modules.len();
@@ -25,15 +25,15 @@ pub(super) fn join(modules: &[Module]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::Module;
 
-    pub(in super::super) fn lines_with<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    pub(crate) fn lines_with<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
         text.lines().filter(|line| line.trim_start().starts_with(start)).collect()
     }
 
     /// Each module follows those that it imports. Modules of the parent folder (`../`) come first.
-    pub(in super::super) fn assert_in_order(modules: &[Module]) {
+    pub(crate) fn assert_in_order(modules: &[Module]) {
         for (n, (file, text)) in modules.iter().enumerate() {
             for import in lines_with(text, "import") {
                 let from = import.split_once(" } from './").or_else(|| import.split_once(" } from '../"));
@@ -48,9 +48,9 @@ pub(super) mod tests {
         }
     }
 
-    /// Every module in a folder of `src/browser` is among these.
-    pub(in super::super) fn assert_complete(modules: &[Module], folder: &str) {
-        let folder = format!("{}/src/browser/{folder}", env!("CARGO_MANIFEST_DIR"));
+    /// Every module in a folder of `src` is among these.
+    pub(crate) fn assert_complete(modules: &[Module], folder: &str) {
+        let folder = format!("{}/src/{folder}", env!("CARGO_MANIFEST_DIR"));
         let files = std::fs::read_dir(folder).expect("the folder is there").map(|entry| {
             entry.expect("its entries can be read").file_name().into_string().expect("names are UTF-8")
         });
@@ -59,5 +59,25 @@ pub(super) mod tests {
         let mut modules: Vec<&str> = modules.iter().map(|(file, _)| *file).collect();
         modules.sort_unstable();
         assert_eq!(files, modules);
+    }
+
+    /// No two modules declare the same name, because they are served as one.
+    pub(crate) fn assert_unique_names(modules: &[Module]) {
+        let mut names = Vec::new();
+        for (_, text) in modules {
+            for line in text.lines() {
+                let line = line.strip_prefix("export ").unwrap_or(line);
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                let declared = ["const ", "let ", "class ", "function "].iter();
+                if let Some(rest) = declared.filter_map(|word| line.strip_prefix(word)).next() {
+                    names.extend(rest.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').next());
+                }
+            }
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(count > 30);
     }
 }

@@ -102,7 +102,7 @@ impl ChatRooms {
             None => {
                 let describe = |receipt| host_message(room.id(), receipt, &text);
                 let keep = self.engine.config().keep.unwrap_or_default();
-                match self.engine.rooms.publish(&room, key, keep, &frame, describe) {
+                match self.engine.rooms.publish(&room, key, keep, &frame, None, describe) {
                     Ok((receipt, calling)) => {
                         self.engine.rooms.call_for_host(calling);
                         Ok(Sending::sent(receipt))
@@ -189,7 +189,8 @@ impl ChatRooms {
         let position = position.unwrap_or(Position { epoch: Epoch(0), seq: 0 });
         let message = host_message(room, Receipt { position, id: MessageId::ZERO }, text);
         let key = key.map(str::to_owned);
-        Some(Draft { body, tail: Box::default(), member: None, key, waiting_id: None, message })
+        let tail = Box::default();
+        Some(Draft { body, tail, member: None, key, waiting_id: None, received: None, message })
     }
 
     /// Sends a frame to the members of a room on all nodes.

@@ -15,6 +15,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::outbound::About;
 use crate::protocol::{frame, outbound};
+use crate::stats::Hook;
 
 /// Why a client whose authentication has expired is removed from its rooms.
 const EXPIRED: (&str, &str) = ("token_expired", "the token has expired");
@@ -26,7 +27,7 @@ pub(super) async fn authenticate(connection: &mut Connection, token: Cow<'_, str
         return connection.refuse_excess(exceeded, About::Nothing);
     }
     connection.rates().forgive();
-    match waiting::ask(connection, "on_token", async { auth.on_token(&token).await }).await? {
+    match waiting::ask(connection, Hook::OnToken, async { auth.on_token(&token).await }).await? {
         Some(Ok(user)) => accept(connection, user).await,
         Some(Err(denied)) => connection.refuse_token(denied.reason()),
         None => {
@@ -103,7 +104,7 @@ pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Resu
         is_renewal: true,
     };
     let error =
-        match waiting::ask(connection, "may_enter", async { policy.may_enter(&request).await }).await? {
+        match waiting::ask(connection, Hook::MayEnter, async { policy.may_enter(&request).await }).await? {
             Some(Ok(access)) => {
                 connection.attachment().renew(room, &access)?;
                 return Ok(true);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
-use crate::connection::end::{self, End};
+use crate::connection::end::End;
 use crate::connection::faults::Faults;
 use crate::connection::rate_limiter::{Exceeded, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
@@ -24,6 +24,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::session::{self, Attachment};
 use crate::socket::{Inbox, Socket, Transport, Turn};
+use crate::stats::HookTimes;
 
 /// How long the end of a connection that the client closed during a stall is delayed, so that the connection that
 /// the client has opened instead is in use before the client learns of the end.
@@ -127,7 +128,7 @@ impl Connection {
 
     async fn finish(self, reason: LeaveReason) {
         let Connection { engine, attachment, permit, .. } = self;
-        end::count(&engine.context.counters, reason);
+        engine.context.counters.closed.add(reason);
         // After a stall, the tutorial's page opens a new connection while the old one ends. It then closes the new
         // one, and reconnects only if it has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
@@ -145,6 +146,10 @@ impl Connection {
 
     pub(super) fn config(&self) -> &Config {
         self.engine.config()
+    }
+
+    pub(super) fn hook_times(&self) -> &HookTimes {
+        &self.engine.context.counters.hooks
     }
 
     pub(super) fn attachment(&self) -> &Attachment {
@@ -213,6 +218,11 @@ impl Connection {
     /// What is waited with: the session's socket, and what is read from it meanwhile.
     pub(super) fn socket_parts(&mut self) -> (&Attachment, &mut Inbox) {
         (&self.attachment, &mut self.inbox)
+    }
+
+    /// Called for each message. Returns when it was received, if it is measured how long its delivery takes.
+    pub(super) fn sample(&mut self) -> Option<Duration> {
+        self.inbox.sample()
     }
 
     pub(super) fn send(&self, text: &str) {

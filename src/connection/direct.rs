@@ -19,6 +19,7 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::Direct;
 use crate::protocol::outbound::About;
 use crate::protocol::resume;
+use crate::stats::Hook;
 
 /// A message that the policy has yet to decide on.
 pub(super) struct Draft<'a> {
@@ -73,7 +74,7 @@ pub(super) async fn decide(connection: &mut Connection, undecided: Undecided<'_>
         Undecided::Sending(sending) => return finish(connection, sending).await,
     };
     loop {
-        let hook = "may_send_direct";
+        let hook = Hook::MaySendDirect;
         match waiting::ask_about_message(connection, &mut draft.gone, hook, verdict).await? {
             Some(Verdict { decision: Decision::Later(next), .. }) => verdict = next,
             Some(Verdict { decision: Decision::Now(ruling), .. }) => {
@@ -139,7 +140,8 @@ fn ask<'a>(connection: &mut Connection, draft: Draft<'a>) -> Result<Option<(Draf
         cid: draft.cid.as_deref(),
         body: &whole(&draft.body),
     };
-    let verdict = guard::call("may_send_direct", || policy.may_send_direct(&request))?;
+    let verdict =
+        guard::call(connection.hook_times(), Hook::MaySendDirect, || policy.may_send_direct(&request))?;
     Ok(Some((draft, verdict)))
 }
 
@@ -210,7 +212,7 @@ fn conclude(connection: &Connection, draft: &Draft<'_>, body: Option<&str>, reac
         body: &whole(body),
         reached: reached as usize,
     };
-    Ok(guard::call("direct", || events.direct(&event))?)
+    Ok(guard::call(connection.hook_times(), Hook::Direct, || events.direct(&event))?)
 }
 
 fn acknowledge(connection: &Connection, draft: &Draft<'_>, reached: u64) {

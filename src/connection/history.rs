@@ -15,6 +15,7 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{HistoryKeys, HistoryRequest};
 use crate::protocol::outbound::About;
 use crate::protocol::{frame, history, resume};
+use crate::stats::Hook;
 use crate::store::PageRange;
 
 /// The most messages from the store that a client gets because it has missed them.
@@ -78,7 +79,7 @@ async fn may_read(
     let user = session.user();
     let (id, peer, user) = (session.id(), session.peer(), user.as_deref());
     let request = ReadRequest { connection: id, peer, user, name, room, last };
-    waiting::ask(connection, "may_read", async { policy.may_read(&request).await }).await
+    waiting::ask(connection, Hook::MayRead, async { policy.may_read(&request).await }).await
 }
 
 /// Reads messages from the store for a client that is about to enter, as far as the room does not have them. `last_id` is that

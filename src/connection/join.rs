@@ -27,6 +27,7 @@ use crate::protocol::presence::{ProfileKeys, check_state};
 use crate::protocol::resume;
 use crate::room::EnterError;
 use crate::session::{CantEnter, EnterCommand, FromStore};
+use crate::stats::Hook;
 
 /// How many anonymous members one enter may remove because they have the entering user's own name.
 const MAX_REMOVALS: usize = 8;
@@ -228,7 +229,7 @@ async fn access(
         is_renewal: false,
     };
     let error =
-        match waiting::ask(connection, "may_enter", async { policy.may_enter(&request).await }).await? {
+        match waiting::ask(connection, Hook::MayEnter, async { policy.may_enter(&request).await }).await? {
             // Yields, so that a client that has disconnected meanwhile does not enter.
             Some(Ok(access)) => {
                 return waiting::watch(connection, yield_now()).await.map(|()| Some(access));
@@ -259,7 +260,9 @@ async fn decide_state<'a>(
 /// What happens if the client reads this room too slowly.
 fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer, End> {
     let own = match connection.engine().policy() {
-        Some(policy) => guard::call("slow_consumer", || policy.slow_consumer(room))?,
+        Some(policy) => {
+            guard::call(connection.hook_times(), Hook::SlowConsumer, || policy.slow_consumer(room))?
+        }
         None => None,
     };
     Ok(own.unwrap_or(connection.config().slow_consumer))
@@ -268,7 +271,7 @@ fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer,
 /// What the members of this room learn about each other; `None` if the policy does not decide.
 fn presence_in(connection: &Connection, room: &RoomId) -> Result<Option<Presence>, End> {
     match connection.engine().policy() {
-        Some(policy) => Ok(guard::call("presence", || policy.presence(room))?),
+        Some(policy) => Ok(guard::call(connection.hook_times(), Hook::Presence, || policy.presence(room))?),
         None => Ok(None),
     }
 }

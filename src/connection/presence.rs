@@ -12,6 +12,7 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{MembersRequest, RoomField, State};
 use crate::protocol::outbound::About;
 use crate::protocol::presence::{ProfileKeys, check_state, cursor};
+use crate::stats::Hook;
 
 /// What the policy has decided about a state.
 pub(super) enum StateDecision {
@@ -129,7 +130,7 @@ fn ask(connection: &Connection, room: &RoomId, name: &Name, body: &str) -> Resul
         event: "state",
         body,
     };
-    Ok(Some(guard::call("may_send", || policy.may_send(&request))?))
+    Ok(Some(guard::call(connection.hook_times(), Hook::MaySend, || policy.may_send(&request))?))
 }
 
 /// Waits for the policy's decision. Returns `None` if it took too long.
@@ -137,7 +138,7 @@ async fn verdict_of(connection: &mut Connection, mut verdict: Verdict) -> Result
     loop {
         match verdict.decision {
             Decision::Now(ruling) => return Ok(Some(ruling)),
-            Decision::Later(later) => match waiting::ask(connection, "may_send", later).await? {
+            Decision::Later(later) => match waiting::ask(connection, Hook::MaySend, later).await? {
                 Some(next) => verdict = next,
                 None => return Ok(None),
             },

@@ -21,6 +21,7 @@ use crate::protocol::outbound::{self, About};
 use crate::protocol::receipt::Receipt;
 use crate::protocol::resume;
 use crate::session::{MessageCommand, Published, Submission};
+use crate::stats::Hook;
 
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -58,6 +59,8 @@ pub(super) struct Draft<'a> {
     keep: Option<Keep>,
     /// Its sender expects no acknowledgement, and its `cid` is not remembered.
     is_transient: bool,
+    /// When it was received, if it is measured how long its delivery takes.
+    received: Option<Duration>,
     /// When the connection was found to be closed or lost while the message had to wait.
     gone: Option<Instant>,
 }
@@ -95,6 +98,7 @@ impl Message<'_> {
             text,
             replaced: self.replaced.as_deref(),
             keep: self.draft.keep.unwrap_or(default),
+            received: self.draft.received,
         }
     }
 }
@@ -122,7 +126,7 @@ pub(super) async fn decide(
     mut verdict: BoxFuture<'static, Verdict>,
 ) -> Result<(), End> {
     let ruling = loop {
-        match waiting::ask_about_message(connection, &mut draft.gone, "may_send", verdict).await? {
+        match waiting::ask_about_message(connection, &mut draft.gone, Hook::MaySend, verdict).await? {
             Some(Verdict { decision, keep }) => {
                 draft.keep = keep.or(draft.keep);
                 match decision {
@@ -316,7 +320,8 @@ fn check<'a>(
             return connection.refuse(error, about).map(|()| None);
         }
     };
-    Ok(Some(Draft { event, room, body, cid, keep: None, is_transient, gone: None }))
+    let received = if is_transient { None } else { connection.sample() };
+    Ok(Some(Draft { event, room, body, cid, keep: None, is_transient, received, gone: None }))
 }
 
 /// Asks the policy. Returns `None` if the client has been answered.
@@ -348,7 +353,7 @@ fn ask<'a>(
         event: &draft.event,
         body: &draft.body.for_hooks(text),
     };
-    let verdict = guard::call("may_send", || policy.may_send(&request))?;
+    let verdict = guard::call(connection.hook_times(), Hook::MaySend, || policy.may_send(&request))?;
     Ok(Some((draft, verdict)))
 }
 

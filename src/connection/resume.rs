@@ -41,8 +41,7 @@ pub(super) fn resume(connection: &mut Connection, resume: Resume<'_>) -> Result<
         return Ok(Some(Pending { tokens, last_direct }));
     }
     let has_resumed = connection.resume(&tokens)?;
-    connection.attachment().answer_resume(has_resumed, last_direct)?;
-    Ok(None)
+    answer(connection, has_resumed, last_direct).map(|()| None)
 }
 
 /// As [`resume`], with sessions of other nodes.
@@ -61,9 +60,22 @@ pub(super) async fn resume_anywhere(connection: &mut Connection, pending: Pendin
     }
     // Another connection of this node may have been about to resume it, too.
     if let Some(renamed) = connection.attachment().rename_record() {
-        ask(connection, renamed).await?.map_err(|_| End(LeaveReason::Unavailable))?;
+        ask(connection, renamed).await?.map_err(|_| unavailable(connection))?;
+    }
+    answer(connection, has_resumed, last_direct)
+}
+
+fn answer(connection: &Connection, has_resumed: bool, last_direct: LastDirect) -> Result<(), End> {
+    if !has_resumed {
+        connection.engine().context.counters.not_resumed.add(1);
     }
     Ok(connection.attachment().answer_resume(has_resumed, last_direct)?)
+}
+
+/// The broker cannot be reached.
+fn unavailable(connection: &Connection) -> End {
+    connection.engine().context.counters.resume_unavailable.add(1);
+    End(LeaveReason::Unavailable)
 }
 
 /// Takes over the client's sessions of other nodes, and sees to it that no other node takes over the one of this node that
@@ -100,7 +112,7 @@ async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Resul
             }
             Err(NotTaken::Unknown | NotTaken::OtherUser) if is_known => {}
             Err(NotTaken::Unknown | NotTaken::OtherUser) => here.push(*token),
-            Err(NotTaken::Unavailable) => return Err(End(LeaveReason::Unavailable)),
+            Err(NotTaken::Unavailable) => return Err(unavailable(connection)),
         }
     }
     Ok(here)
@@ -110,5 +122,5 @@ async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Resul
 async fn ask<T>(connection: &mut Connection, answer: BoxFuture<'static, T>) -> Result<T, End> {
     connection.attachment().keep_waiting();
     let answer = waiting::watch(connection, timeout(BROKER_WAIT, answer)).await?;
-    answer.map_err(|_| End(LeaveReason::Unavailable))
+    answer.map_err(|_| unavailable(connection))
 }

@@ -12,6 +12,7 @@ use crate::connection::end::End;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::protocol::close::LeaveReason;
 use crate::socket::Turn;
+use crate::stats::Hook;
 
 /// While a client has replays and rosters to read, this is how often it is checked whether it has.
 const LOOK: Duration = Duration::from_millis(10);
@@ -43,22 +44,24 @@ pub(super) async fn until_answers_are_read(connection: &mut Connection) -> Resul
 /// Waits for an async hook. Returns `None` if it took too long.
 pub(super) async fn ask<T>(
     connection: &mut Connection,
-    hook: &'static str,
+    hook: Hook,
     future: impl Future<Output = T>,
 ) -> Result<Option<T>, End> {
-    let limit = connection.config().timeouts.hook_timeout;
-    answered(watch(connection, guard::answer(hook, limit, future)).await?)
+    let (engine, limit) = (connection.engine().clone(), connection.config().timeouts.hook_timeout);
+    let times = &engine.context.counters.hooks;
+    answered(watch(connection, guard::answer(times, hook, limit, future)).await?)
 }
 
 /// As [`ask`], but waits as [`watch_message`] does.
 pub(super) async fn ask_about_message<T>(
     connection: &mut Connection,
     gone: &mut Option<Instant>,
-    hook: &'static str,
+    hook: Hook,
     future: impl Future<Output = T>,
 ) -> Result<Option<T>, End> {
-    let limit = connection.config().timeouts.hook_timeout;
-    answered(watch_message(connection, gone, guard::answer(hook, limit, future)).await?)
+    let (engine, limit) = (connection.engine().clone(), connection.config().timeouts.hook_timeout);
+    let times = &engine.context.counters.hooks;
+    answered(watch_message(connection, gone, guard::answer(times, hook, limit, future)).await?)
 }
 
 /// Waits for something. Meanwhile the connection is read, written and checked. Messages stay in the inbox;

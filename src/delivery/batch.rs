@@ -1,6 +1,8 @@
 //! A room's frames on their way to its members: those that wait for the flush task, and those that it
 //! delivers. They are encoded once for each subprotocol that a member speaks.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::broker::Stamp;
@@ -15,6 +17,15 @@ pub(crate) struct Batch {
     plain: Run<Bytes>,
     v1: Run<Bytes>,
     end: u64,
+}
+
+/// What is measured of the delivery of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// How many frames the batch has for all members together.
+    pub(super) deliveries: u64,
+    /// When the first of those messages was received whose delivery is measured.
+    pub(super) received: Option<Duration>,
 }
 
 /// Consecutive frames in one subprotocol.
@@ -88,6 +99,8 @@ pub(crate) struct Pending {
     plain: Run<Vec<u8>>,
     v1: Run<Vec<u8>>,
     in_flight: Option<Batch>,
+    /// When the first of those waiting messages was received whose delivery is measured.
+    received: Option<Duration>,
     /// The end of a frame in `chat-rooms.v1`, up to `seq`.
     room_and_seq: Box<str>,
 }
@@ -104,6 +117,7 @@ impl Pending {
             plain: Run::default(),
             v1: Run::default(),
             in_flight: None,
+            received: None,
         }
     }
 
@@ -170,6 +184,20 @@ impl Pending {
         push_v1(bytes, &self.room_and_seq, stamp.seq, decimal(stamp.num, &mut [0; 20]), id, frame);
     }
 
+    /// Notes when a message was received that waits now, if its delivery is measured.
+    pub(crate) fn note_received(&mut self, received: Option<Duration>) {
+        if received.is_some() {
+            self.received = self.received.or(received);
+        }
+    }
+
+    /// What is to be measured of the batch that is taken next.
+    pub(crate) fn measure(&mut self) -> Measured {
+        let deliveries = self.plain.frames(self.seq) * u64::from(self.audience.plain)
+            + self.v1.frames(self.seq) * u64::from(self.audience.v1);
+        Measured { deliveries, received: self.received.take() }
+    }
+
     /// What is to be delivered next.
     pub(crate) fn take(&mut self) -> Batch {
         self.taken = self.seq;
@@ -205,6 +233,11 @@ impl Run<Vec<u8>> {
             self.start = before;
         }
         Some(&mut self.bytes)
+    }
+
+    /// How many frames it has up to this `seq`.
+    fn frames(&self, seq: u64) -> u64 {
+        if self.bytes.is_empty() { 0 } else { seq - self.start }
     }
 
     fn take(&mut self) -> Run<Bytes> {
@@ -305,6 +338,24 @@ mod tests {
     fn after(batch: &Batch, seq: u64, subprotocol: Subprotocol) -> &[u8] {
         let (frames, skip) = batch.frames(seq, subprotocol);
         &frames[skip..]
+    }
+
+    #[test]
+    fn a_frame_counts_once_for_each_member_that_it_is_encoded_for() {
+        let mut pending = pending(3, 2);
+        let secs = Duration::from_secs;
+        push(&mut pending, "a", 5);
+        pending.note_received(None);
+        push(&mut pending, "b", 5);
+        pending.note_received(Some(secs(1)));
+        pending.note_received(Some(secs(2)));
+        let Measured { deliveries, received } = pending.measure();
+        assert_eq!((deliveries, received), (10, Some(secs(1))));
+        pending.take();
+        set_audience(&mut pending, 0, 1);
+        push(&mut pending, "c", 1);
+        let Measured { deliveries, received } = pending.measure();
+        assert_eq!((deliveries, received), (1, None));
     }
 
     fn check(batch: &Batch, seq: u64, subprotocol: Subprotocol, want: &[&str]) {

@@ -31,6 +31,7 @@ pub fn message(text: &str) -> impl FnMut() {
     let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(&broker, 10));
     move || {
         publish(&broker, &mut room, black_box(text), &tail);
+        black_box(room.pending.measure());
         black_box(room.take(NOW));
     }
 }
@@ -63,7 +64,7 @@ pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
 /// A client opens a room and leaves it, which removes the room, among this many others.
 pub fn open_and_leave(others: u64) -> impl FnMut() {
     let broker = Arc::new(MemoryBroker::default());
-    let registry = Registry::new(usize::MAX, None, UniqueNames::Off, Clock::new(), false);
+    let registry = Registry::new(usize::MAX, None, UniqueNames::Off, Clock::new(), false, Arc::default());
     let (handle, frame, out) = (no_recipient(), enter(), outbound::out("Ann"));
     let opener = broker.clone();
     let enter = move |registry: &Registry, id: &RoomId| {
@@ -101,8 +102,8 @@ pub(crate) fn batch_of(messages: usize) -> Batch {
 /// A room with these members, which have subscribed to it.
 pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
     let broker = MemoryBroker::default();
-    let room =
-        Arc::new(LiveRoom::new("lobby".into(), 0, start(), None, UniqueNames::Off, Presence::Full, false));
+    let (id, names, presence) = ("lobby".into(), UniqueNames::Off, Presence::Full);
+    let room = Arc::new(LiveRoom::new(id, 0, start(), None, names, presence, false, Arc::default()));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
         handle.subscribe(&room, state.seq());
@@ -114,16 +115,19 @@ pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> 
 /// A parsed message goes to all members of a room.
 pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
     let broker = MemoryBroker::default();
-    let (tail, body) = (outbound::name_and_num("Ann"), parse_message(MESSAGE).body);
+    let (tail, body, clock) = (outbound::name_and_num("Ann"), parse_message(MESSAGE).body, Clock::new());
     move || {
-        let (members, batch) = {
+        let (measured, members, batch) = {
             let mut state = room.lock();
             state.publish(&broker, &body.frame(&tail, ConnectionId(0), room.id()), SystemTime::now());
-            state.take(NOW)
+            let measured = state.pending.measure();
+            let (members, batch) = state.take(NOW);
+            (measured, members, batch)
         };
         for member in members.iter() {
             member.handle.deliver(&room, black_box(&batch));
         }
+        room.note_delivered(measured, clock);
         room.lock().pending.finish();
     }
 }

@@ -13,7 +13,7 @@ use crate::delivery::spread::Frames;
 use crate::tasks::Tasks;
 
 /// Writes what a room has queued to each of its members, until nothing is queued. Without a history, the clock is read
-/// only for presence frames.
+/// only for presence frames, and to measure how long the delivery of some messages takes.
 ///
 /// It first lets the other tasks run: everything that they add goes out with the same writes.
 pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> impl Future<Output = ()> + Send {
@@ -24,16 +24,18 @@ pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> imp
         let mut flushing = flushing;
         while !flushing.is_over {
             yield_now().await;
-            let (members, batch, transients, announcement) = {
+            let (measured, members, batch, transients, announcement) = {
                 let mut state = flushing.room.lock();
+                let measured = state.pending.measure();
                 let (members, batch) = state.take(now());
                 let transients = state.take_transients();
                 let announcement = flushing.room.take_announcement(&mut state, || clock.now());
-                (members, batch, transients, announcement)
+                (measured, members, batch, transients, announcement)
             };
             let room = &flushing.room;
             if !batch.is_empty() {
                 Frames::Batch(batch).deliver_to_all(room, &members).await;
+                room.note_delivered(measured, clock);
             }
             // Only after all members got the batch, so that transient frames do not delay it.
             if let Some(transients) = transients {

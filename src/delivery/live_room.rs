@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::config::{History, Presence, PresenceMode, UniqueNames};
+use crate::delivery::batch::Measured;
 use crate::delivery::presence::Announcement;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::room_state::{RoomState, Start};
@@ -11,6 +13,7 @@ use crate::delivery::room_state::{RoomState, Start};
 use crate::ids::ConnectionId;
 use crate::ids::RoomId;
 use crate::room::{MemberList, Profile};
+use crate::stats::Counters;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -34,6 +37,7 @@ pub(crate) struct LiveRoom {
     timing: AtomicBool,
     /// How many readers hold back the senders.
     holds: AtomicU32,
+    counters: Arc<Counters>,
     state: Mutex<RoomState>,
 }
 
@@ -46,6 +50,7 @@ pub(crate) struct RoomKey<'a> {
 }
 
 impl LiveRoom {
+    #[allow(clippy::too_many_arguments, reason = "each is used once")]
     pub(super) fn new(
         id: RoomId,
         id_hash: u64,
@@ -54,6 +59,7 @@ impl LiveRoom {
         unique_names: UniqueNames,
         presence: Presence,
         is_remote: bool,
+        counters: Arc<Counters>,
     ) -> LiveRoom {
         let state = RoomState::new(&id, start, history, unique_names, presence, is_remote);
         LiveRoom {
@@ -67,6 +73,7 @@ impl LiveRoom {
             flushing: AtomicBool::new(false),
             timing: AtomicBool::new(false),
             holds: AtomicU32::new(0),
+            counters,
             state: Mutex::new(state),
         }
     }
@@ -77,6 +84,14 @@ impl LiveRoom {
 
     pub(crate) fn key(&self) -> RoomKey<'_> {
         RoomKey { id: &self.id, hash: self.id_hash }
+    }
+
+    /// Notes that a batch was delivered to all members.
+    pub(super) fn note_delivered(&self, measured: Measured, clock: Clock) {
+        self.counters.deliveries.add(self.id_hash, measured.deliveries);
+        if let Some(received) = measured.received {
+            self.counters.delivery.add(clock.now().saturating_sub(received));
+        }
     }
 
     /// Members of the room that are not hidden.

@@ -14,6 +14,7 @@ use crate::delivery::room_state::RoomState;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::{self, Panicked};
 use crate::hooks::message::Message;
+use crate::stats::{Counters, Hook};
 use crate::tasks::Tasks;
 
 /// The messages of a room that wait for a call that is running.
@@ -35,6 +36,7 @@ pub(crate) type Called = oneshot::Receiver<Result<(), Panicked>>;
 #[derive(Clone)]
 pub(super) struct MessageHooks {
     events: Arc<dyn RoomEvents>,
+    counters: Arc<Counters>,
     tasks: Arc<Tasks>,
 }
 
@@ -86,8 +88,12 @@ fn size(message: &Message) -> usize {
 }
 
 impl MessageHooks {
-    pub(super) fn new(events: Arc<dyn RoomEvents>, tasks: Arc<Tasks>) -> MessageHooks {
-        MessageHooks { events, tasks }
+    pub(super) fn new(
+        events: Arc<dyn RoomEvents>,
+        counters: Arc<Counters>,
+        tasks: Arc<Tasks>,
+    ) -> MessageHooks {
+        MessageHooks { events, counters, tasks }
     }
 
     /// Gives a message its turn. The caller holds the room's lock since it has given the message its place.
@@ -119,7 +125,7 @@ impl MessageHooks {
 
     /// Drops the message as well, because it holds a user, which is host code.
     pub(super) fn call(&self, message: Message) -> Result<(), Panicked> {
-        guard::call("message", move || self.events.message(&message))
+        guard::call(&self.counters.hooks, Hook::Message, move || self.events.message(&message))
     }
 }
 
@@ -166,7 +172,7 @@ impl Drop for Turn {
         }
         // The messages hold users, which are host code.
         for waiting in dropped.into_iter().flat_map(|queue| queue.waiting) {
-            let _ = guard::call("drop of a user", move || drop(waiting));
+            let _ = guard::run("the drop of a user", move || drop(waiting));
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{History, Presence, UniqueNames};
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::room_state::{RoomState, Start};
 use crate::ids::{MessageId, RoomId};
+use crate::stats::Counters;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -34,6 +35,7 @@ pub(crate) struct Registry {
     unique_names: UniqueNames,
     /// Whether a broker that several nodes share orders the events of the rooms.
     is_remote: bool,
+    counters: Arc<Counters>,
 }
 
 /// No further room may be opened.
@@ -47,6 +49,7 @@ impl Registry {
         unique_names: UniqueNames,
         clock: Clock,
         is_remote: bool,
+        counters: Arc<Counters>,
     ) -> Registry {
         Registry {
             hasher: RandomState::new(),
@@ -59,6 +62,7 @@ impl Registry {
             history,
             unique_names,
             is_remote,
+            counters,
         }
     }
 
@@ -104,7 +108,9 @@ impl Registry {
                 let hash = self.hash(id.as_str());
                 let (history, names) = (self.history, self.unique_names);
                 let start = Start { stamp: start(), last_id: self.first_last_id() };
-                let room = LiveRoom::new(id.clone(), hash, start, history, names, presence, self.is_remote);
+                let (is_remote, counters) = (self.is_remote, self.counters.clone());
+                let room =
+                    LiveRoom::new(id.clone(), hash, start, history, names, presence, is_remote, counters);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
                 return Ok(self.work(&mut shard, &room, work));
@@ -265,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_room_that_is_opened_again_uses_no_id_again_even_if_the_clock_was_set_back() {
-        let registry = Registry::new(9, None, UniqueNames::Off, Clock::new(), false);
+        let registry = Registry::new(9, None, UniqueNames::Off, Clock::new(), false, Arc::default());
         let (room, now) = (RoomId::from("r"), SystemTime::now());
         let take_ids = |now| {
             let start = || Stamp::start(Epoch(1));
@@ -284,7 +290,7 @@ mod tests {
     /// Who still holds the room must not store messages beside a new one.
     #[test]
     fn a_room_that_was_removed_is_closed() {
-        let registry = Registry::new(9, None, UniqueNames::Off, Clock::new(), false);
+        let registry = Registry::new(9, None, UniqueNames::Off, Clock::new(), false, Arc::default());
         let start = || Stamp::start(Epoch(1));
         let room = registry.open(&RoomId::from("r"), Presence::Full, start, |room, _| room.clone()).unwrap();
         assert_eq!(registry.len(), 0);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -38,6 +39,8 @@ pub(super) struct RemoteRoom {
 pub(super) struct InFlight {
     frames: HashMap<EntryId, usize>,
     bytes: usize,
+    /// The frame whose delivery is measured.
+    measured: Option<Measured>,
 }
 
 /// A stay of a member of this node.
@@ -97,24 +100,42 @@ impl Entered {
     }
 }
 
+/// A frame on its way whose delivery is measured.
+#[derive(Debug)]
+struct Measured {
+    sender: EntryId,
+    /// How many frames of its sender arrive until it has arrived.
+    left: usize,
+    received: Duration,
+}
+
 impl InFlight {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn add(&mut self, sender: EntryId, bytes: usize) {
-        *self.frames.entry(sender).or_default() += 1;
+    /// `received` is when the frame was received, if it is measured how long its delivery takes.
+    pub(super) fn add(&mut self, sender: EntryId, bytes: usize, received: Option<Duration>) {
+        let left = self.frames.entry(sender).or_default();
+        *left += 1;
+        if let (None, Some(received)) = (&self.measured, received) {
+            self.measured = Some(Measured { sender, left: *left, received });
+        }
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// A frame has arrived, or will not. May be called for both if the broker answers too late.
-    pub(super) fn remove(&mut self, sender: EntryId, bytes: usize) {
-        let Some(frames) = self.frames.get_mut(&sender) else { return };
+    /// A frame has arrived, or will not. May be called for both if the broker answers too late. Returns when the frame was
+    /// received, if its delivery is measured.
+    pub(super) fn remove(&mut self, sender: EntryId, bytes: usize) -> Option<Duration> {
+        let frames = self.frames.get_mut(&sender)?;
         *frames -= 1;
         if *frames == 0 {
             self.frames.remove(&sender);
         }
         self.bytes = if self.frames.is_empty() { 0 } else { self.bytes.saturating_sub(bytes) };
+        let measured = self.measured.as_mut().filter(|measured| measured.sender == sender)?;
+        measured.left -= 1;
+        if measured.left > 0 { None } else { self.measured.take().map(|measured| measured.received) }
     }
 }
 

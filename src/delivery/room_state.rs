@@ -70,6 +70,21 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
+    /// How many frames it has.
+    #[inline(never)]
+    pub(crate) fn frames(&self) -> u64 {
+        let frames_in = |mut bytes: &[u8]| {
+            let mut frames = 0;
+            while !bytes.is_empty() {
+                bytes = &bytes[frame_len(bytes)..];
+                frames += 1;
+            }
+            frames
+        };
+        let history: u64 = self.history.iter().map(|chunk| frames_in(chunk)).sum();
+        history + (self.end - self.start)
+    }
+
     fn nothing_after(seq: u64) -> Replay {
         Replay {
             history: Vec::new(),

@@ -24,7 +24,7 @@ use crate::delivery::hold::MinRate;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomKey};
 use crate::delivery::message_hooks::{Calling, MessageHooks};
 use crate::delivery::refusal::{NotPublished, Refused};
-use crate::delivery::registry::Registry;
+use crate::delivery::registry::{Registry, SHARDS};
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::store_queue::StoreQueue;
@@ -37,6 +37,7 @@ use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Position;
 use crate::protocol::receipt::Receipt;
 use crate::room::{self, EnterError, Profile};
+use crate::stats::Counters;
 use crate::store::erased::ErasedStore;
 use crate::sync::MutexGuard;
 use crate::tasks::Tasks;
@@ -88,6 +89,7 @@ impl Rooms {
     pub(crate) fn new(
         config: &Config,
         clock: Clock,
+        counters: &Arc<Counters>,
         tasks: Arc<Tasks>,
         events: Option<Arc<dyn RoomEvents>>,
         store: Option<Arc<dyn ErasedStore>>,
@@ -98,13 +100,13 @@ impl Rooms {
         // The broker knows the names of all nodes.
         let unique_names = if is_remote { UniqueNames::Off } else { config.unique_names };
         Rooms {
-            registry: Registry::new(max_rooms, history, unique_names, clock, is_remote),
+            registry: Registry::new(max_rooms, history, unique_names, clock, is_remote, counters.clone()),
             broker: MemoryBroker::default(),
-            remote: remote.map(|broker| Remote::new(broker, config)),
+            remote: remote.map(|broker| Remote::new(broker, config, counters.clone())),
             clock,
-            hooks: events.map(|events| MessageHooks::new(events, tasks.clone())),
+            hooks: events.map(|events| MessageHooks::new(events, counters.clone(), tasks.clone())),
             tasks,
-            keeper: store.map(|store| Keeper::new(store, config)),
+            keeper: store.map(|store| Keeper::new(store, config, counters.clone())),
             max_members: config.limits.max_room_members,
             max_queue_bytes: config.limits.max_queue_bytes,
             min_rate: MinRate::new(&config.limits),
@@ -129,6 +131,11 @@ impl Rooms {
     /// All rooms, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<LiveRoom>> {
         self.registry.all()
+    }
+
+    /// All rooms, in parts. Each takes one lock for a short time.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<Arc<LiveRoom>>> + use<'_> {
+        (0..SHARDS).map(|at| self.registry.in_shard(at))
     }
 
     /// Adds a member to a room, and publishes its enter. If it opens the room, `presence` is what members learn about
@@ -271,14 +278,15 @@ impl Rooms {
         outcome
     }
 
-    /// Publishes a message. A `key` of the host is published once, as long as the room remembers it. `describe` says what
-    /// the host is told of the message.
+    /// Publishes a message. A `key` of the host is published once, as long as the room remembers it. `received` is when it
+    /// was received, if it is measured how long its delivery takes. `describe` says what the host is told of the message.
     pub(crate) fn publish(
         &self,
         room: &Arc<LiveRoom>,
         key: Option<&str>,
         keep: Keep,
         frame: &RoomFrame<'_>,
+        received: Option<Duration>,
         describe: impl FnOnce(Receipt) -> Message,
     ) -> Result<(Receipt, Option<Calling>), NotPublished> {
         let now = SystemTime::now();
@@ -295,6 +303,7 @@ impl Rooms {
             state.drop_transients(member);
         }
         let receipt = state.publish(&self.broker, frame, now);
+        state.pending.note_received(received);
         if let Some(key) = key {
             state.remember_key(key, receipt);
         }

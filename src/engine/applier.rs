@@ -17,7 +17,7 @@ use crate::hooks::policy::ErasedPolicy;
 use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::stats::BrokerStats;
+use crate::stats::{BrokerStats, Hook};
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
@@ -154,7 +154,9 @@ async fn arrive(engine: &Arc<Engine>, taken: &TakenSession, tasks: &Tasks) {
     let Some(session) = engine.sessions.begin_arrival(taken) else { return };
     engine.start(Subprotocol::V1);
     for member in &taken.members {
-        let ask = |policy: &dyn ErasedPolicy| guard::call("presence", || policy.presence(&member.room));
+        let times = &engine.context.counters.hooks;
+        let ask =
+            |policy: &dyn ErasedPolicy| guard::call(times, Hook::Presence, || policy.presence(&member.room));
         let presence = engine.policy().and_then(|policy| ask(policy).ok().flatten());
         if engine.sessions.arrive_in(&session, member, presence).is_some() {
             follow(&engine.rooms, &member.room, member.stamp, tasks).await;

@@ -28,7 +28,7 @@ use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::Sessions;
-use crate::stats::Stats;
+use crate::stats::{Hook, Stats};
 use crate::store::erased::ErasedStore;
 use crate::tasks::Tasks;
 
@@ -73,9 +73,15 @@ impl Engine {
             broker.keep_logs(&context.config.recovery);
         }
         let (events_hook, store) = (hooks.events.clone(), hooks.store);
-        let rooms =
-            Rooms::new(&context.config, context.clock, tasks.clone(), events_hook, store, remote.clone());
-        let rooms = Arc::new(rooms);
+        let rooms = Arc::new(Rooms::new(
+            &context.config,
+            context.clock,
+            &context.counters,
+            tasks.clone(),
+            events_hook,
+            store,
+            remote.clone(),
+        ));
         let nodes = remote.map(|broker| Arc::new(Nodes::new(broker)));
         let first_id = match &nodes {
             Some(nodes) => ConnectionId::of_node(nodes.own(), 0),
@@ -181,18 +187,25 @@ impl Engine {
         }
         if let Some(events) = self.sessions.events() {
             // No connection is left that a panic could end.
-            let _ = guard::call("ended", || events.ended());
+            let _ = guard::call(&self.context.counters.hooks, Hook::Ended, || events.ended());
         }
         let took = self.context.clock.now().saturating_sub(start);
         tracing::info!(connections, ?took, "chat rooms shut down; all connections are closed");
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let (connections, kept_rooms) = (self.admission.connections(), self.rooms.empty());
+        let is_draining = self.admission.is_draining();
         Stats {
-            connections: self.admission.connections(),
+            connections,
             pending: self.admission.pending(),
-            rooms: self.rooms.len().saturating_sub(self.rooms.empty()),
+            rooms: self.rooms.len().saturating_sub(kept_rooms),
+            kept_rooms,
+            sessions: self.sessions.table().len(),
+            users: self.sessions.users().len(),
             absent: self.admission.absent(),
+            draining: if is_draining { connections } else { 0 },
+            is_draining,
             broker: self.applier.as_ref().map(Applier::stats),
             ..self.context.counters.read()
         }

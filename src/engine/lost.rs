@@ -10,6 +10,7 @@ use crate::hooks::guard;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::stats::Hook;
 use crate::sync::{Mutex, lock};
 
 /// Something that the host has to be told.
@@ -68,13 +69,14 @@ impl Engine {
     /// Tells the host all that it has to be told.
     pub(super) fn call_for_lost(&self) {
         let Some(events) = self.sessions.events() else { return };
+        let times = &self.context.counters.hooks;
         while let Some(lost) = self.lost().next() {
             // No connection of this node has to do with it that a panic could end.
             let _ = match lost {
-                Lost::Member(lost) => guard::call("left", || events.left(&left(lost))),
+                Lost::Member(lost) => guard::call(times, Hook::Left, || events.left(&left(lost))),
                 Lost::Offline(user) => {
                     let user = Arc::new(User::new(user));
-                    guard::call("offline", || events.offline(&UserOffline { user }))
+                    guard::call(times, Hook::Offline, || events.offline(&UserOffline { user }))
                 }
                 Lost::Online(user) => self.call_online_again(events, &user),
                 Lost::EnteredAgain { room, connection } => {
@@ -89,7 +91,7 @@ impl Engine {
         let session = self.sessions.users().sessions_of(user).into_iter().next();
         // It may have ended meanwhile, but its `offline` follows.
         let user = session.and_then(|session| session.user()).unwrap_or_else(|| Arc::new(User::new(user)));
-        guard::call("online", || events.online(&UserOnline { user }))
+        guard::call(&self.context.counters.hooks, Hook::Online, || events.online(&UserOnline { user }))
     }
 }
 

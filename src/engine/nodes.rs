@@ -105,6 +105,11 @@ impl Nodes {
         }
     }
 
+    /// The numbers of all nodes, this one included.
+    pub(crate) async fn all(&self) -> Result<Vec<u32>, Unavailable> {
+        within(ANSWER_WAIT, self.broker.nodes()).await
+    }
+
     /// The sessions of a user on all nodes.
     pub(crate) async fn sessions_of(&self, user: &str) -> Result<Vec<RemoteSession>, Unavailable> {
         within(ANSWER_WAIT, self.broker.user_sessions(user)).await

@@ -5,6 +5,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::stats::{Hook, HookTimes};
+
 /// A hook panicked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Panicked;
@@ -16,8 +20,16 @@ pub(crate) enum NoAnswer {
     TooLate,
 }
 
-/// Calls a sync hook.
-pub(crate) fn call<T>(hook: &'static str, work: impl FnOnce() -> T) -> Result<T, Panicked> {
+/// Calls a sync hook, and measures how long it takes.
+pub(crate) fn call<T>(times: &HookTimes, hook: Hook, work: impl FnOnce() -> T) -> Result<T, Panicked> {
+    let start = Instant::now();
+    let result = run(hook.name(), work);
+    times.add(hook, start.elapsed());
+    result
+}
+
+/// Runs code of the host that is not a hook.
+pub(crate) fn run<T>(hook: &'static str, work: impl FnOnce() -> T) -> Result<T, Panicked> {
     // Unwind safety concerns only the hook's own state; the crate's state is not touched inside.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         tracing::error!(hook, "a hook panicked; the connection is closed");
@@ -25,15 +37,20 @@ pub(crate) fn call<T>(hook: &'static str, work: impl FnOnce() -> T) -> Result<T,
     })
 }
 
-/// Awaits an async hook for a limited time.
+/// Awaits an async hook for a limited time, and measures how long it takes.
 pub(crate) async fn answer<T>(
-    hook: &'static str,
+    times: &HookTimes,
+    hook: Hook,
     limit: Duration,
     future: impl Future<Output = T>,
 ) -> Result<T, NoAnswer> {
-    match tokio::time::timeout(limit, catch(hook, future)).await {
+    let start = Instant::now();
+    let answer = tokio::time::timeout(limit, catch(hook.name(), future)).await;
+    times.add(hook, start.elapsed());
+    match answer {
         Ok(result) => result.map_err(|Panicked| NoAnswer::Panicked),
         Err(_) => {
+            let hook = hook.name();
             tracing::warn!(hook, ?limit, "a hook did not answer within `Timeouts::hook_timeout`");
             Err(NoAnswer::TooLate)
         }

@@ -6,7 +6,7 @@ mod forwarded;
 mod handshake;
 pub(crate) mod layer;
 pub(crate) mod origin;
-mod path;
+pub(crate) mod path;
 pub(crate) mod proxies;
 pub(crate) mod refusal;
 mod reports;

@@ -69,6 +69,19 @@ impl MountPath {
         is_equal
     }
 
+    /// The rest of a request's path, without slashes at its ends, if the path starts with this one.
+    pub(crate) fn strip_from<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let mut rest = path.trim_start_matches('/');
+        for segment in segments(&self.text) {
+            let (first, others) = rest.split_once('/').unwrap_or((rest, ""));
+            if normalize(first) != segment {
+                return None;
+            }
+            rest = others.trim_start_matches('/');
+        }
+        Some(rest.trim_end_matches('/'))
+    }
+
     /// Whether no request has had this path yet.
     pub(crate) fn is_never_seen(&self) -> bool {
         !self.was_seen.load(Ordering::Relaxed)
@@ -156,6 +169,23 @@ mod tests {
         }
         // What browsers do not encode is not decoded either.
         assert!(!MountPath::parse("/chat").unwrap().matches("/%63hat"));
+    }
+
+    #[test]
+    fn the_rest_of_a_path_is_found() {
+        let path = MountPath::parse("/ops/grün/").unwrap();
+        for (other, rest) in [
+            ("/ops/gr%c3%bcn", Some("")),
+            ("/ops//gr%C3%BCn/", Some("")),
+            ("/ops/gr%C3%BCn/rooms/", Some("rooms")),
+            ("/ops/gr%C3%BCn/a/b", Some("a/b")),
+            ("/ops/gr%C3%BCns", None),
+            ("/ops", None),
+            ("/", None),
+        ] {
+            assert_eq!(path.strip_from(other), rest, "{other}");
+        }
+        assert_eq!(MountPath::parse("/").unwrap().strip_from("/rooms"), Some("rooms"));
     }
 
     #[test]

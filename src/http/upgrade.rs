@@ -21,6 +21,7 @@ use crate::http::handshake::Accept;
 use crate::http::refusal::{Refusal, RefusalKind};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
+use crate::stats::Hook;
 
 /// Largest single write over HTTP/2.
 const MAX_HTTP2_WRITE: usize = 16 * 1024;
@@ -57,7 +58,9 @@ impl Upgrade {
         let engine = &self.edge.engine;
         let Some(auth) = engine.auth() else { return Ok((self, Admission::anonymous())) };
         let limit = engine.config().timeouts.hook_timeout;
-        let answer = guard::answer("on_upgrade", limit, async { auth.on_upgrade(&self.parts).await });
+        let answer = guard::answer(&engine.context.counters.hooks, Hook::OnUpgrade, limit, async {
+            auth.on_upgrade(&self.parts).await
+        });
         let refusal = match engine.admission.unless_closing(answer).await {
             Some(Ok(Ok(admission))) => return Ok((self, admission)),
             Some(Ok(Err(refusal))) => Refusal::by_auth(refusal),

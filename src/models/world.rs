@@ -302,6 +302,7 @@ impl Client {
             text: &text,
             replaced: None,
             keep: Keep::First,
+            received: None,
         };
         match self.attachment.publish(&message) {
             Ok(published) => published?.ok(),

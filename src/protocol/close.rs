@@ -93,6 +93,40 @@ pub enum LeaveReason {
 }
 
 impl LeaveReason {
+    /// All reasons, in the order of their numbers.
+    pub(crate) const ALL: [LeaveReason; LeaveReason::NodeLost as usize + 1] = [
+        LeaveReason::Closed,
+        LeaveReason::Lost,
+        LeaveReason::HeartbeatMissed,
+        LeaveReason::Slow,
+        LeaveReason::NeverEntered,
+        LeaveReason::LifetimeOver,
+        LeaveReason::Left,
+        LeaveReason::Moved,
+        LeaveReason::Renamed,
+        LeaveReason::Kicked,
+        LeaveReason::RoomClosed,
+        LeaveReason::NeverAuthenticated,
+        LeaveReason::Replaced,
+        LeaveReason::AuthExpired,
+        LeaveReason::NotAuthenticated,
+        LeaveReason::NameTaken,
+        LeaveReason::Denied,
+        LeaveReason::ProtocolViolation,
+        LeaveReason::Binary,
+        LeaveReason::NotUtf8,
+        LeaveReason::Misbehaved,
+        LeaveReason::Flooded,
+        LeaveReason::AuthFailed,
+        LeaveReason::TooBig,
+        LeaveReason::HookFailed,
+        LeaveReason::Shutdown,
+        LeaveReason::Unavailable,
+        LeaveReason::EventsLost,
+        LeaveReason::Dropped,
+        LeaveReason::NodeLost,
+    ];
+
     /// Returns the close code that is sent to the client, or `None` if none is sent.
     ///
     /// ```
@@ -103,6 +137,48 @@ impl LeaveReason {
     /// ```
     pub fn close_code(self) -> Option<u16> {
         Some(self.row()?.0)
+    }
+
+    /// Returns the reason's name in metrics, such as `heartbeat_missed`.
+    ///
+    /// ```
+    /// use tower_chat_rooms::LeaveReason;
+    ///
+    /// assert_eq!(LeaveReason::HeartbeatMissed.label(), "heartbeat_missed");
+    /// ```
+    pub fn label(self) -> &'static str {
+        match self {
+            LeaveReason::Closed => "closed",
+            LeaveReason::Lost => "lost",
+            LeaveReason::HeartbeatMissed => "heartbeat_missed",
+            LeaveReason::Slow => "slow",
+            LeaveReason::NeverEntered => "never_entered",
+            LeaveReason::LifetimeOver => "lifetime_over",
+            LeaveReason::Left => "left",
+            LeaveReason::Moved => "moved",
+            LeaveReason::Renamed => "renamed",
+            LeaveReason::Kicked => "kicked",
+            LeaveReason::RoomClosed => "room_closed",
+            LeaveReason::NeverAuthenticated => "never_authenticated",
+            LeaveReason::Replaced => "replaced",
+            LeaveReason::AuthExpired => "auth_expired",
+            LeaveReason::NotAuthenticated => "not_authenticated",
+            LeaveReason::NameTaken => "name_taken",
+            LeaveReason::Denied => "denied",
+            LeaveReason::ProtocolViolation => "protocol_violation",
+            LeaveReason::Binary => "binary",
+            LeaveReason::NotUtf8 => "not_utf8",
+            LeaveReason::Misbehaved => "misbehaved",
+            LeaveReason::Flooded => "flooded",
+            LeaveReason::AuthFailed => "auth_failed",
+            LeaveReason::TooBig => "too_big",
+            LeaveReason::HookFailed => "hook_failed",
+            LeaveReason::Shutdown => "shutdown",
+            LeaveReason::Unavailable => "unavailable",
+            LeaveReason::EventsLost => "events_lost",
+            LeaveReason::Dropped => "dropped",
+            LeaveReason::NodeLost => "node_lost",
+        }
     }
 
     /// Whether a session whose connection ends for this reason can be resumed, where sessions are kept.

@@ -426,7 +426,14 @@ impl RemoteBroker for RedisBroker {
     fn stats(&self) -> BrokerStats {
         let redis::NodeStats { reconnects, events, dropped_messages, lost_members, waiting_calls, .. } =
             self.node.stats();
-        BrokerStats { reconnects, events, dropped_messages, lost_members, waiting: waiting_calls }
+        BrokerStats {
+            is_available: self.node.outage().is_none(),
+            reconnects,
+            events,
+            dropped_messages,
+            lost_members,
+            waiting: waiting_calls,
+        }
     }
 
     fn hash(&self, token: &ResumeToken) -> TokenHash {

@@ -67,7 +67,7 @@ impl<H> MemberList<H> {
     }
 
     /// The members with higher places than this one.
-    pub(super) fn after(&self, place: u64) -> impl Iterator<Item = &Arc<Member<H>>> {
+    pub(crate) fn after(&self, place: u64) -> impl Iterator<Item = &Arc<Member<H>>> {
         self.chunks()
             .skip_while(move |chunk| chunk.last().is_none_or(|last| last.place <= place))
             .flat_map(|chunk| chunk.iter())

@@ -1,5 +1,6 @@
 //! What the benches measure of sessions.
 
+use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -34,6 +35,7 @@ pub fn read() -> impl FnMut() {
         let turn = session.with_socket_of(0, |socket| socket.poll_turn(&mut cx, &mut inbox));
         assert_eq!(turn, Ok(Poll::Ready(Turn::Messages)));
         assert_eq!(inbox.texts.pop_front().map(|text| text.len()), Some(MESSAGE.len()));
+        black_box(inbox.sample());
     }
 }
 
@@ -65,7 +67,15 @@ pub fn resume() -> impl FnMut() {
     let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(FRAMES));
     let context = context(Config { recovery, ..Config::default() });
     let tasks = Arc::new(Tasks::default());
-    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None, None, None));
+    let rooms = Arc::new(Rooms::new(
+        &context.config,
+        context.clock,
+        &context.counters,
+        tasks.clone(),
+        None,
+        None,
+        None,
+    ));
     let admission = Arc::new(Admission::new(context.clone(), tasks.clone()));
     let sessions = Sessions::new(context.clone(), rooms.clone(), admission, None, ConnectionId(0), tasks);
     let connect = move |token| {
@@ -104,6 +114,7 @@ pub fn resume() -> impl FnMut() {
                 text: MESSAGE,
                 replaced: None,
                 keep: Keep::First,
+                received: None,
             };
             let published = attachment.publish(&message).expect("it is attached");
             assert!(published.is_some_and(|published| published.is_ok()));

@@ -20,6 +20,7 @@ use crate::hooks::user::User;
 use crate::session::remote_users::Change;
 use crate::session::session::Session;
 use crate::session::users::{Announcement, Users};
+use crate::stats::{Hook, HookTimes};
 
 #[derive(Default)]
 pub(super) struct Callbacks {
@@ -97,12 +98,12 @@ impl Callbacks {
 }
 
 impl Callback {
-    fn call(&self, events: &dyn RoomEvents) -> Result<(), Panicked> {
+    fn call(&self, events: &dyn RoomEvents, times: &HookTimes) -> Result<(), Panicked> {
         match self {
-            Callback::Online(event) => guard::call("online", || events.online(event)),
-            Callback::Entered(event) => guard::call("entered", || events.entered(event)),
-            Callback::Left(event) => guard::call("left", || events.left(event)),
-            Callback::Offline(event) => guard::call("offline", || events.offline(event)),
+            Callback::Online(event) => guard::call(times, Hook::Online, || events.online(event)),
+            Callback::Entered(event) => guard::call(times, Hook::Entered, || events.entered(event)),
+            Callback::Left(event) => guard::call(times, Hook::Left, || events.left(event)),
+            Callback::Offline(event) => guard::call(times, Hook::Offline, || events.offline(event)),
         }
     }
 
@@ -118,7 +119,7 @@ impl Callback {
 
     /// Drops the callback with the user that it holds, which is host code.
     fn drop(self) -> Result<(), Panicked> {
-        guard::call("drop of a user", || drop(self))
+        guard::run("drop of a user", || drop(self))
     }
 
     /// The sessions that have waited for this callback.
@@ -140,6 +141,7 @@ impl Callback {
 pub(super) fn run(
     session: &Arc<Session>,
     events: &dyn RoomEvents,
+    times: &HookTimes,
     users: &Users,
     waiting: &mut Vec<Arc<Session>>,
 ) -> Result<(), Panicked> {
@@ -153,10 +155,10 @@ pub(super) fn run(
             }
             Next::Ask(user, change) => {
                 users.ask(user.id(), session, change);
-                return guard::call("drop of a user", || drop(user)).and(result);
+                return guard::run("drop of a user", || drop(user)).and(result);
             }
             Next::Call(callback) => {
-                result = callback.call(events).and(result);
+                result = callback.call(events, times).and(result);
                 waiting.append(&mut callback.waiting(users));
                 if let Some(callbacks) = &mut session.state().callbacks {
                     callbacks.finish();

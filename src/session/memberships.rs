@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::{BoxFuture, RemoteMember, Submitted, TakenMember, Unavailable};
 use crate::config::{Keep, Presence, SlowConsumer};
@@ -60,6 +61,8 @@ pub(crate) struct MessageCommand<'a> {
     /// The whole object that the policy has replaced it with.
     pub(crate) replaced: Option<&'a str>,
     pub(crate) keep: Keep,
+    /// When it was received, if it is measured how long its delivery takes.
+    pub(crate) received: Option<Duration>,
 }
 
 impl MessageCommand<'_> {
@@ -102,6 +105,7 @@ impl MessageCommand<'_> {
             member: Some(session.id()),
             key,
             waiting_id: None,
+            received: self.received,
             message: self.describe(session, user, membership, receipt),
         }
     }
@@ -241,7 +245,7 @@ impl Memberships {
             state.memberships.remove(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
             let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
-            self.context.counters.left.add(1);
+            self.context.counters.left.add(reason);
             self.queue_left(session, state, old.left(), reason, left);
         }
         state.memberships.add(membership.clone());
@@ -324,7 +328,8 @@ impl Memberships {
         let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
         let user = state.user.clone();
         let describe = |receipt| message.describe(session, user, &membership, receipt);
-        Ok(Some(match self.rooms.publish(&membership.room, None, message.keep, &frame, describe) {
+        let (keep, received) = (message.keep, message.received);
+        Ok(Some(match self.rooms.publish(&membership.room, None, keep, &frame, received, describe) {
             Ok((receipt, calling)) => {
                 remember(&mut state, cid, receipt);
                 Ok(Published { receipt, is_repeated: false, calling })
@@ -375,7 +380,7 @@ impl Memberships {
             self.rooms.submit_to_store(&membership.room, message.keep, draft, key)
         } else {
             let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
-            self.rooms.submit(&membership.room, &frame, key.as_deref())
+            self.rooms.submit(&membership.room, &frame, key.as_deref(), message.received)
         };
         Ok(Some(submitted.map(|submitted| Submission { membership, submitted })))
     }
@@ -448,7 +453,7 @@ impl Memberships {
         let membership = state.memberships.remove(room)?;
         let handle: Handle = session.clone();
         let num = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
-        self.context.counters.left.add(1);
+        self.context.counters.left.add(reason);
         self.queue_left(session, state, membership.left(), reason, num);
         Some(membership.room.clone())
     }
@@ -474,13 +479,13 @@ impl Memberships {
         for membership in state.memberships.all().to_vec() {
             state.memberships.remove(membership.room.id().as_str());
             self.rooms.move_elsewhere(&membership.room, session.id(), &handle);
-            self.context.counters.left.add(1);
+            self.context.counters.moved_away.add(1);
         }
     }
 
     /// Notes that a member had to leave that has never been on this node.
     pub(super) fn note_lost(&self, session: &Session, state: &mut State, taken: &TakenMember) {
-        self.context.counters.left.add(1);
+        self.context.counters.left.add(LeaveReason::Lost);
         let RemoteMember { name, profile, .. } = &taken.member;
         let left = (&taken.room, name, profile.is_hidden);
         self.queue_left(session, state, left, LeaveReason::Lost, 0);

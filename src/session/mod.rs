@@ -19,6 +19,7 @@ pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;
 mod sessions;
+mod snapshot;
 mod submitted_enter;
 mod table;
 mod users;
@@ -30,4 +31,6 @@ pub(crate) use memberships::{CantEnter, EnterCommand, MessageCommand, Submission
 pub(crate) use session::Membership;
 pub(crate) use session::{Opening, Published, Session, Superseded};
 pub(crate) use sessions::Sessions;
+pub(crate) use snapshot::{SessionSnapshot, SessionState};
 pub(crate) use table::SLOTS;
+pub(crate) use users::SHARDS as USER_SHARDS;

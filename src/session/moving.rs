@@ -175,7 +175,8 @@ impl Sessions {
         let known = self.arrivals().user_and_peer(&taken.token);
         let (user, peer) = known.unwrap_or_default();
         let user = user.or_else(|| taken.user.as_deref().map(|id| Arc::new(User::new(id))));
-        let session = Arc::new(Session::new(taken.id, Subprotocol::V1, None, None, peer, user.clone()));
+        let session = Session::new(taken.id, Subprotocol::V1, None, None, peer, user.clone());
+        let session = Arc::new(session.beginning(self.context().clock.now()));
         let mut state = session.state();
         let TakenSession { id, token, generation, .. } = taken;
         let record = KeptSession { id: *id, token: token.clone(), generation: *generation };

@@ -31,6 +31,8 @@ use crate::sync::{Mutex, MutexGuard, lock};
 pub(crate) struct Session {
     id: ConnectionId,
     subprotocol: Subprotocol,
+    /// When it began, in seconds of the engine's clock.
+    began: u32,
     state: Mutex<State>,
     slot: Mutex<Slot>,
 }
@@ -175,6 +177,7 @@ impl Session {
         Session {
             id,
             subprotocol,
+            began: 0,
             state: Mutex::new(State {
                 generation: 0,
                 phase: Phase::Attached,
@@ -192,6 +195,16 @@ impl Session {
             }),
             slot: Mutex::new(Slot { generation: 0, socket: socket.map(|socket| *socket), replaced: None }),
         }
+    }
+
+    /// The same session, which begins at this time of the engine's clock.
+    pub(super) fn beginning(self, now: Duration) -> Session {
+        Session { began: u32::try_from(now.as_secs()).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// When it began, to the second.
+    pub(super) fn began(&self) -> Duration {
+        Duration::from_secs(self.began.into())
     }
 
     pub(crate) fn id(&self) -> ConnectionId {

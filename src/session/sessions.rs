@@ -97,7 +97,8 @@ impl Sessions {
     /// Begins a session with its first connection attached.
     pub(super) fn begin(&self, opening: Opening) -> Arc<Session> {
         let Opening { id, subprotocol, socket, token, peer, user } = opening;
-        let session = Arc::new(Session::new(id, subprotocol, Some(socket), token, peer, user.clone()));
+        let session = Session::new(id, subprotocol, Some(socket), token, peer, user.clone());
+        let session = Arc::new(session.beginning(self.context.clock.now()));
         self.table.insert(&session);
         if let Some(user) = user {
             self.begin_of_user(&session, &mut session.state(), &user);
@@ -433,9 +434,9 @@ impl Sessions {
         // Their own connection's task may have ended meanwhile.
         let _token = self.admission.hold_shutdown();
         let Some(outermost) = Run::begin(&self.users, session) else { return Ok(()) };
-        let mut waiting = Vec::new();
+        let (mut waiting, times) = (Vec::new(), &self.context.counters.hooks);
         let run = |session: &Arc<Session>, waiting: &mut Vec<_>| {
-            let called = callbacks::run(session, events, &self.users, waiting);
+            let called = callbacks::run(session, events, times, &self.users, waiting);
             if called.is_err() {
                 self.close(session, LeaveReason::HookFailed);
             }

@@ -79,6 +79,12 @@ impl Table {
     }
 
     /// All sessions, each slot at its own moment.
+    /// The number of sessions.
+    pub(crate) fn len(&self) -> usize {
+        let slots = self.plain.0.iter().chain(&self.v1.0);
+        slots.map(|slot| lock(&slot.0).len()).sum()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         let mut all = Vec::new();
         for subprotocol in [Subprotocol::Plain, Subprotocol::V1] {

@@ -9,7 +9,7 @@ use crate::session::remote_users::{Change, RemoteUsers};
 use crate::session::session::Session;
 use crate::sync::{Mutex, MutexGuard, lock};
 
-const SHARDS: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
+pub(crate) const SHARDS: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
 
 /// Lock order: session state, then a shard. No other lock is taken under that of a shard.
 pub(crate) struct Users {
@@ -85,6 +85,13 @@ impl Users {
     pub(crate) fn sessions_of(&self, user: &str) -> Vec<Arc<Session>> {
         let shard = self.shard(user);
         shard.get(user).map(|presence| presence.sessions.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Calls a function for each user of a shard that has sessions, under the lock of the shard.
+    pub(crate) fn visit(&self, at: usize, mut see: impl FnMut(&str, &BTreeMap<ConnectionId, Arc<Session>>)) {
+        let shard = lock(&self.shards[at % SHARDS]);
+        let present = shard.iter().filter(|(_, presence)| !presence.sessions.is_empty());
+        present.for_each(|(user, presence)| see(user, &presence.sessions));
     }
 
     /// Whether the user has a session.
@@ -189,7 +196,6 @@ impl Users {
     }
 
     /// The number of users in the table.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }

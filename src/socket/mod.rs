@@ -16,6 +16,7 @@ use crate::protocol::close::LeaveReason;
 
 pub(crate) use answer::Answer;
 pub(crate) use reader::Inbox;
+pub(crate) use send_queue::Size;
 pub(crate) use socket::Socket;
 pub(crate) use transport::Transport;
 

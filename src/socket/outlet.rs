@@ -1,5 +1,6 @@
 //! The writing half of a socket: bytes that the I/O accepts are written immediately, the rest waits in the send queue.
 
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::socket::send_queue::{Kind, Lane, Overflow, SendQueue, Size};
 pub(super) struct Outlet {
     io: Transport,
     /// Largest single write: I/O that accepts any amount hides from the send queue how slow it is.
-    max_write: usize,
+    max_write: u32,
     queue: SendQueue,
     /// Bytes that the I/O has accepted so far, modulo 2^32.
     accepted: u32,
@@ -24,15 +25,31 @@ pub(super) struct Outlet {
     has_unflushed: bool,
     /// Writing failed; what the client sent before can still be read.
     is_broken: bool,
-    /// Since when the I/O has accepted nothing although something waits.
-    stuck_since: Option<Duration>,
+    /// Since when the I/O has accepted nothing although something waits. In 4 bytes, because each connection has one.
+    stuck_since: Option<Millis>,
+}
+
+/// A time on the engine's clock: milliseconds, modulo 2^32 and never 0.
+#[derive(Debug, Clone, Copy)]
+struct Millis(NonZeroU32);
+
+impl Millis {
+    fn at(now: Duration) -> Millis {
+        Millis(NonZeroU32::new(now.as_millis() as u32).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// The time since then, if that is less than 49 days.
+    fn elapsed(self, now: Duration) -> Duration {
+        let millis = Millis::at(now).0.get().wrapping_sub(self.0.get());
+        Duration::from_millis(millis.into())
+    }
 }
 
 impl Outlet {
     pub(super) fn new(io: Transport, max_write: usize) -> Outlet {
         Outlet {
             io,
-            max_write,
+            max_write: u32::try_from(max_write).unwrap_or(u32::MAX),
             queue: SendQueue::default(),
             accepted: 0,
             waker: Waker::noop().clone(),
@@ -81,7 +98,7 @@ impl Outlet {
 
     /// How long the I/O has accepted nothing although something waits.
     pub(super) fn stuck_for(&self, now: Duration) -> Duration {
-        self.stuck_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+        self.stuck_since.map_or(Duration::ZERO, |since| since.elapsed(now))
     }
 
     /// Writes as much as the I/O accepts, unless something waits already. The I/O wakes the task when there is room
@@ -120,7 +137,7 @@ impl Outlet {
         bounds: Size,
         now: Duration,
     ) -> Result<u64, Overflow> {
-        self.stuck_since.get_or_insert(now);
+        self.stuck_since.get_or_insert(Millis::at(now));
         self.queue.push(lane, kind, frames, written, bounds)
     }
 
@@ -141,7 +158,7 @@ impl Outlet {
         let mut has_progress = false;
         while !self.queue.is_empty() {
             let next = self.queue.next();
-            let next = &next[..next.len().min(self.max_write)];
+            let next = &next[..next.len().min(self.max_write as usize)];
             match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.queue.advance(n);
@@ -157,7 +174,7 @@ impl Outlet {
             }
         }
         if has_progress {
-            self.stuck_since = (!self.queue.is_empty()).then(now);
+            self.stuck_since = (!self.queue.is_empty()).then(|| Millis::at(now()));
         }
         if self.has_unflushed {
             self.flush();
@@ -191,7 +208,7 @@ impl Outlet {
         let mut written = 0;
         while written < frames.len() {
             let next = &frames[written..];
-            let next = &next[..next.len().min(self.max_write)];
+            let next = &next[..next.len().min(self.max_write as usize)];
             match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
                 Poll::Ready(Ok(n)) if n > 0 => written += n,
                 Poll::Ready(_) => {
@@ -219,5 +236,23 @@ impl Outlet {
     fn fail(&mut self) {
         self.is_broken = true;
         self.waker.wake_by_ref();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_exact_to_the_millisecond_and_may_wrap() {
+        let millis = Duration::from_millis;
+        for start in [1, 1_000, (1 << 32) - 1, (1 << 32) + 1, (1 << 40) + 7] {
+            for time in [0, 1, 30_000, 86_400_000] {
+                let elapsed = Millis::at(millis(start)).elapsed(millis(start + time));
+                // There is no 0, so the millisecond around it counts as the next one.
+                assert!(elapsed == millis(time) || start + time == 1 << 32, "{start} + {time}: {elapsed:?}");
+            }
+        }
+        assert_eq!(Millis::at(Duration::ZERO).elapsed(millis(30_001)), millis(30_000));
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -18,6 +19,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::Boundary;
 use crate::protocol::splitter::{PART, Splitter, TooLong};
 use crate::socket::send_queue::SendQueue;
+use crate::stats::Stats;
 
 /// Bytes read from the socket at a time, on the stack.
 const CHUNK: usize = 4096;
@@ -38,6 +40,36 @@ pub(crate) struct Inbox {
     pub(crate) texts: VecDeque<Utf8Bytes>,
     /// Pings, pongs, and all parts of messages except the last.
     pub(crate) others: u32,
+    /// Messages until the one whose delivery is measured.
+    until_sample: u8,
+    /// When that message was received, if it is among the texts.
+    received: Option<Duration>,
+}
+
+impl Inbox {
+    /// Notes that texts were read, and reads the clock if the delivery of one of them is measured.
+    #[inline]
+    pub(super) fn note_read(&mut self, was_empty: bool, now: impl FnOnce() -> Duration) {
+        if self.texts.len() > usize::from(self.until_sample) && (was_empty || self.received.is_none()) {
+            self.received = Some(now());
+        }
+    }
+
+    /// Called for each message. Returns when it was received, if its delivery is measured: that of the first one, and of
+    /// one in [`Stats::MESSAGES_PER_SAMPLE`] after it.
+    #[inline]
+    pub(crate) fn sample(&mut self) -> Option<Duration> {
+        match self.until_sample.checked_sub(1) {
+            Some(left) => {
+                self.until_sample = left;
+                None
+            }
+            None => {
+                self.until_sample = Stats::MESSAGES_PER_SAMPLE - 1;
+                self.received.take()
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +85,8 @@ pub(crate) struct Reader {
     refused: bool,
     /// The code that the client closed the connection with.
     close_code: Option<u16>,
+    /// Bytes that were read since [`Reader::take_received_bytes`].
+    received_bytes: u32,
 }
 
 impl Reader {
@@ -64,6 +98,11 @@ impl Reader {
     /// The code that the client closed the connection with, if it did and gave one.
     pub(crate) fn close_code(&self) -> Option<u16> {
         self.close_code
+    }
+
+    /// The number of bytes that were read since the last call, modulo 2^32.
+    pub(crate) fn take_received_bytes(&mut self) -> u32 {
+        std::mem::take(&mut self.received_bytes)
     }
 
     /// Reads until there is a message, or nothing more to read. Answers to pings and to a close go
@@ -97,6 +136,7 @@ impl Reader {
         max_message_bytes: usize,
         inbox: &mut Inbox,
     ) -> Result<(), LeaveReason> {
+        self.received_bytes = self.received_bytes.wrapping_add(received.len() as u32);
         self.boundary.advance(received);
         inbox.others += self.boundary.take_others();
         let max_frame_bytes = if self.splitter.is_some() { PART } else { max_message_bytes };
@@ -208,6 +248,45 @@ impl io::Write for Feed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_message_is_measured_and_then_one_in_sixteen() {
+        let (mut inbox, mut sampled) = (Inbox::default(), Vec::new());
+        for n in 0..40 {
+            let now = Duration::from_secs(n);
+            inbox.texts.push_back("hi".into());
+            inbox.note_read(true, || now);
+            // What is no message.
+            inbox.texts.clear();
+            inbox.texts.push_back("hi".into());
+            inbox.note_read(true, || now);
+            inbox.texts.clear();
+            sampled.extend(inbox.sample().map(|received| (n, received.as_secs())));
+        }
+        assert_eq!(sampled, [(0, 0), (16, 16), (32, 32)]);
+    }
+
+    #[test]
+    fn a_message_is_received_when_it_is_read_even_if_others_wait_before_it() {
+        let mut inbox = Inbox::default();
+        let secs = Duration::from_secs;
+        let handle = |inbox: &mut Inbox| {
+            assert!(inbox.texts.pop_front().is_some());
+            inbox.sample()
+        };
+        for (messages, read_at) in [(1, 1), (1, 2)] {
+            let was_empty = inbox.texts.is_empty();
+            inbox.texts.extend(std::iter::repeat_n("hi".into(), messages));
+            inbox.note_read(was_empty, || secs(read_at));
+        }
+        assert_eq!(handle(&mut inbox), Some(secs(1)));
+        for (messages, read_at) in [(14, 3), (1, 4), (1, 5)] {
+            inbox.texts.extend(std::iter::repeat_n("hi".into(), messages));
+            inbox.note_read(false, || secs(read_at));
+        }
+        let sampled: Vec<_> = (0..17).map(|_| handle(&mut inbox)).collect();
+        assert_eq!((sampled[15], sampled.iter().flatten().count()), (Some(secs(4)), 1));
+    }
 
     #[test]
     fn an_unmasked_going_away_closes_as_a_masked_one_does() {

@@ -4,6 +4,7 @@
 mod closing;
 mod heartbeat;
 mod presence;
+mod report;
 
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
@@ -13,7 +14,7 @@ use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, RoomKey};
+use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, Replay, RoomKey};
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::frame;
 use crate::protocol::subprotocol::Subprotocol;
@@ -22,6 +23,7 @@ use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
 use crate::socket::send_queue::{Kind, Lane, Overflow, Size};
+use crate::socket::socket::report::Reported;
 use crate::socket::subscription::{Subscription, Subscriptions, lane};
 use crate::socket::{Transport, Turn};
 
@@ -57,6 +59,7 @@ pub(crate) struct Socket {
     liveness: Liveness,
     /// How much longer senders may be held back for this client. Present once its socket has not accepted all bytes.
     hold_budget: Option<Box<HoldBudget>>,
+    reported: Reported,
 }
 
 impl Socket {
@@ -80,6 +83,7 @@ impl Socket {
             is_unreadable: false,
             liveness: Liveness::Seen,
             hold_budget: None,
+            reported: Reported::default(),
         }
     }
 
@@ -91,6 +95,11 @@ impl Socket {
     /// How the client has ended the connection. Frames that it has sent before may still wait.
     pub(crate) fn gone(&self) -> Option<LeaveReason> {
         self.ended.filter(|reason| matches!(reason, LeaveReason::Closed | LeaveReason::Lost))
+    }
+
+    /// What waits to be written, except for control frames: frames, and bytes of replays and rosters.
+    pub(crate) fn waiting(&self) -> (Size, usize) {
+        (self.outlet.queue().size(), self.outlet.queue().replay_bytes())
     }
 
     fn is_gone(&self) -> bool {
@@ -165,6 +174,7 @@ impl Socket {
         if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }
+        self.context.counters.replayed.add(replay.as_ref().map_or(0, Replay::frames));
         let waiting = self.subscriptions.find(room).map(Subscription::unpause).unwrap_or_default();
         self.deliver_all(room, &before);
         if let Some(subscription) = self.subscriptions.find(room) {
@@ -259,9 +269,13 @@ impl Socket {
             if let Some(reason) = self.ended {
                 return Poll::Ready(if inbox.texts.is_empty() { Turn::End(reason) } else { Turn::Messages });
             }
+            let was_empty = inbox.texts.is_empty();
             let (io, queue) = self.outlet.read_parts();
             match self.reader.poll_read(io, queue, max_message_bytes, inbox, cx) {
-                Poll::Ready(Ok(_)) => self.liveness = Liveness::Seen,
+                Poll::Ready(Ok(_)) => {
+                    self.liveness = Liveness::Seen;
+                    inbox.note_read(was_empty, || self.context.clock.now());
+                }
                 Poll::Ready(Err(reason)) => self.end(reason),
                 Poll::Pending => {
                     self.liveness.note_all_read();
@@ -361,6 +375,7 @@ impl Socket {
             Ok(lost) => counters.lagged.add(lost),
             Err(Overflow) => self.close(LeaveReason::Slow),
         }
+        self.report_queue();
         kept.is_ok()
     }
 
@@ -377,6 +392,7 @@ impl Socket {
         if !self.outlet.drain(|| clock.now()) {
             return;
         }
+        self.report_queue();
         self.liveness.note_progress();
         if self.subscriptions.hold_senders()
             && !(self.may_hold_senders(clock.now()) && self.is_fuller_than(2 * BEHIND))

@@ -4,6 +4,7 @@
 //! Both browsers must be installed; `CHROMIUM` and `FIREFOX` name other binaries than the first of the usual names in
 //! `PATH`. With `CHAT_SCREENSHOTS=FOLDER`, pictures of the chat are written there.
 
+mod admin;
 mod bidi;
 mod chat;
 mod chromium;

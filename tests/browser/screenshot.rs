@@ -76,7 +76,7 @@ async fn talk(ann: &Page, li: &Page) {
 }
 
 /// Switches between light and dark, and waits until nothing moves.
-async fn show(page: &Page, scheme: &str) {
+pub(crate) async fn show(page: &Page, scheme: &str) {
     let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
     page.tab.call("Emulation.setEmulatedMedia", scheme).await;
     page.tab.until("document.getAnimations().length === 0").await;

@@ -64,6 +64,12 @@ impl Server {
         }
     }
 
+    /// The next line that it prints.
+    pub(crate) async fn next_line(&mut self) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
+        line.expect("it prints in time").expect("its output is text").expect("it goes on")
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod acknowledgements;
+mod admin;
+mod admin_actions;
 mod attach_races;
 mod attacks;
 mod attacks_keys;
@@ -37,6 +39,9 @@ mod late_verdicts;
 mod limits;
 mod logs;
 mod message_hooks;
+mod metrics;
+#[cfg(feature = "metrics")]
+mod metrics_reporter;
 mod middleware;
 mod module_dependencies;
 mod mounting;

@@ -1,6 +1,7 @@
 //! A chat server with its page: `cargo run -p standalone`, then open the address that it prints in
 //! two tabs. `--help` lists the flags; each can also be set in the environment.
 
+mod admin;
 mod check;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -10,6 +11,7 @@ mod logging;
 mod nodes;
 mod open_files;
 mod options;
+mod probes;
 mod server;
 mod settings;
 mod signals;
@@ -22,10 +24,13 @@ mod tokens;
 use std::error::Error;
 
 use clap::Parser;
+use hyper_util::service::TowerToHyperService;
 use tower::ServiceBuilder;
+use tower_chat_rooms::{ChatRooms, ChatRoomsService};
 
 use crate::check::check;
 use crate::options::Options;
+use crate::probes::Probes;
 use crate::server::Server;
 use crate::signals::StopSignals;
 use crate::site::Site;
@@ -54,19 +59,41 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let rooms = options.chat_rooms().await?;
     let layer = options.layer(&rooms)?;
     let path = layer.path().to_owned();
-    let mut signals = StopSignals::new()?;
+    let signals = StopSignals::new()?;
     let listeners = options.listen.listen().await?;
+    let probes = options.listen.listen_for_metrics().await?;
     let urls: Vec<String> = listeners.iter().map(|listener| listener.url(&path)).collect();
+    let admin = options.admin(&rooms).await?;
     for url in &urls {
         println!("chat rooms on {url}");
+    }
+    if let Some(admin) = admin {
+        println!("{}", admin.describe());
+        tokio::spawn(admin.serve());
+    }
+    for listener in &probes {
+        println!("metrics on {}", listener.url("/metrics"));
     }
     tracing::info!(listen = urls.join(", "), path, open_files_limit = open_files::limit(), "started");
 
     let site = Site::new(&path, &rooms);
-    let service = ServiceBuilder::new().layer(layer).service(site);
+    let service = TowerToHyperService::new(ServiceBuilder::new().layer(layer).service(site));
     let server = Server::new(listeners, service, &options.http_limits());
-    server.run_until(signals.next()).await;
+    let probes = Server::new(probes, Probes::new(&rooms), &options.http_limits());
+    // They are answered until the end.
+    probes.run_until(run_until_stopped(&options, &rooms, server, signals)).await;
+    probes.stop().await;
+    Ok(())
+}
 
+/// Serves clients until the process is told to stop, and stops.
+async fn run_until_stopped(
+    options: &Options,
+    rooms: &ChatRooms,
+    server: Server<TowerToHyperService<ChatRoomsService<Site>>>,
+    mut signals: StopSignals,
+) {
+    server.run_until(signals.next()).await;
     println!("draining; a second signal ends it immediately");
     let stop = async {
         if let Some(drain) = options.drain() {
@@ -82,5 +109,4 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
             tracing::warn!(connections, "ended by a second signal; some connections were not closed");
         }
     }
-    Ok(())
 }

@@ -9,6 +9,7 @@ use tower_chat_rooms::{
     ChatRooms, ChatRoomsLayer, Drain, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
 };
 
+use crate::admin::{Admin, AdminOptions};
 use crate::listen::ListenOn;
 use crate::logging::Logging;
 #[cfg(feature = "redis")]
@@ -18,6 +19,9 @@ use crate::settings::{Settings, with_flags};
 #[cfg(feature = "store")]
 use crate::store::Store;
 use crate::tokens::Tokens;
+
+/// How long a drain takes that the admin view has begun, unless a flag says it.
+const ADMIN_DRAIN: Duration = Duration::from_secs(10);
 
 /// A chat server with its page.
 ///
@@ -65,6 +69,9 @@ pub(crate) struct Options {
     /// Time before the first of them is closed, in which the load balancer learns of it from the path `health`
     #[arg(long, env = "CHAT_READY_DELAY", default_value = "0s", value_parser = whole_time)]
     ready_delay: Duration,
+
+    #[command(flatten)]
+    admin: AdminOptions,
 
     #[command(flatten)]
     tokens: Tokens,
@@ -167,6 +174,11 @@ impl Options {
     /// The layer for the path.
     pub(crate) fn layer(&self, rooms: &ChatRooms) -> Result<ChatRoomsLayer, String> {
         rooms.try_layer(&self.path).map_err(|error| format!("--path: {error}"))
+    }
+
+    /// The admin view, if there is to be one.
+    pub(crate) async fn admin(&self, rooms: &ChatRooms) -> Result<Option<Admin>, String> {
+        self.admin.listen(rooms, self.drain().unwrap_or(Drain::over(ADMIN_DRAIN))).await
     }
 
     /// How clients move to other servers at the end, if they are to.

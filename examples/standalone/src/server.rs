@@ -1,24 +1,25 @@
 //! Accepts connections and serves HTTP on them. A connection that does not become a WebSocket lasts for a limited
 //! time, no matter what its client does.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_chat_rooms::{ChatRoomsService, PeerAddr};
+use tower_chat_rooms::PeerAddr;
 
 use crate::listen::{Listener, Socket};
 use crate::open_files::{Reserve, Shortage, is_out_of_files};
-use crate::site::Site;
 use crate::sockets::{Permit, Sockets};
 
 /// Bytes of the head of a request. hyper's default is 400 KiB, which each socket of an address could hold until its
@@ -43,23 +44,25 @@ pub(crate) struct HttpLimits {
 }
 
 /// An HTTP/1.1 server.
-pub(crate) struct Server {
+pub(crate) struct Server<S> {
     listeners: Vec<Listener>,
     shortage: Shortage,
     http: http1::Builder,
-    service: TowerToHyperService<ChatRoomsService<Site>>,
+    service: S,
     sockets: Sockets,
     http_timeout: Duration,
     connections: TaskTracker,
     stopping: CancellationToken,
 }
 
-impl Server {
-    pub(crate) fn new(
-        listeners: Vec<Listener>,
-        service: ChatRoomsService<Site>,
-        limits: &HttpLimits,
-    ) -> Server {
+impl<S, B> Server<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Send> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    pub(crate) fn new(listeners: Vec<Listener>, service: S, limits: &HttpLimits) -> Server<S> {
         let mut http = http1::Builder::new();
         // It starts when the connection is accepted, and again after each response.
         let head_timeout = Some(limits.head_timeout).filter(|timeout| *timeout < Duration::MAX);
@@ -68,7 +71,7 @@ impl Server {
             listeners,
             shortage: Shortage::default(),
             http,
-            service: TowerToHyperService::new(service),
+            service,
             sockets: Sockets::new(limits.max_sockets_per_address),
             http_timeout: limits.http_timeout,
             connections: TaskTracker::new(),
@@ -77,10 +80,13 @@ impl Server {
     }
 
     /// Accepts connections until `stop` completes.
-    pub(crate) async fn run_until(&self, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run_until<T>(&self, stop: impl Future<Output = T>) -> T {
+        let accept = join_all(self.listeners.iter().map(|listener| self.accept(listener)));
+        let mut stop = pin!(stop);
         tokio::select! {
-            _ = join_all(self.listeners.iter().map(|listener| self.accept(listener))) => {}
-            () = stop => {}
+            stopped = stop.as_mut() => stopped,
+            // There are no listeners.
+            _ = accept => stop.await,
         }
     }
 

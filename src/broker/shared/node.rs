@@ -228,7 +228,12 @@ impl RemoteBroker for SharedNode {
     }
 
     fn stats(&self) -> BrokerStats {
-        BrokerStats { waiting: self.shared.lock().waiting.len(), ..BrokerStats::default() }
+        let shared = self.shared.lock();
+        BrokerStats {
+            is_available: shared.outage.is_none(),
+            waiting: shared.waiting.len(),
+            ..BrokerStats::default()
+        }
     }
 
     /// Nobody outside of this process hears it.

@@ -153,33 +153,18 @@ impl<B> Service<Request<B>> for ChatPage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::modules::tests::{assert_complete, assert_in_order, lines_with};
+    use super::super::modules::tests::{assert_complete, assert_in_order, assert_unique_names, lines_with};
     use super::{ChatPage, FILES, HTML, MODULES};
 
     #[test]
     fn every_module_follows_those_that_it_imports() {
         assert_in_order(MODULES);
-        assert_complete(MODULES, "page");
+        assert_complete(MODULES, "browser/page");
     }
 
     #[test]
     fn names_of_the_page_occur_once() {
-        let mut names = Vec::new();
-        for (_, text) in MODULES {
-            for line in text.lines() {
-                let line = line.strip_prefix("export ").unwrap_or(line);
-                let line = line.strip_prefix("async ").unwrap_or(line);
-                let declared = ["const ", "let ", "class ", "function "].iter();
-                if let Some(rest) = declared.filter_map(|word| line.strip_prefix(word)).next() {
-                    names.extend(rest.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').next());
-                }
-            }
-        }
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count);
-        assert!(count > 30);
+        assert_unique_names(MODULES);
     }
 
     #[test]

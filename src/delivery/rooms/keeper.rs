@@ -9,12 +9,13 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::doubts::Doubts;
 use crate::config::Config;
 use crate::hooks::guard::{self, Panicked};
 use crate::ids::{MessageId, RoomId};
+use crate::stats::{Counters, LiveHistogram};
 use crate::store::erased::{ErasedStore, StoreError};
 use crate::store::{PageRange, StoredMessage};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -33,6 +34,7 @@ pub(crate) struct Keeper {
     /// Once a shutdown has begun, the store has this much time for everything.
     shutdown_timeout: Duration,
     doubts: Mutex<Doubts>,
+    counters: Arc<Counters>,
     turns: Turns,
 }
 
@@ -53,7 +55,7 @@ pub(super) struct Turn<'a> {
 pub(super) type Stored = Vec<Option<MessageId>>;
 
 impl Keeper {
-    pub(super) fn new(store: Arc<dyn ErasedStore>, config: &Config) -> Keeper {
+    pub(super) fn new(store: Arc<dyn ErasedStore>, config: &Config, counters: Arc<Counters>) -> Keeper {
         let timeouts = &config.timeouts;
         Keeper {
             store,
@@ -61,6 +63,7 @@ impl Keeper {
             shutdown_timeout: timeouts.shutdown_timeout,
             doubts: Mutex::new(Doubts::new(SystemTime::now())),
             turns: Turns::default(),
+            counters,
         }
     }
 
@@ -98,7 +101,7 @@ impl Keeper {
                 Err(error) => self.append_each(room, messages, error).await,
             }
         };
-        self.answer(tasks, room, work).await
+        self.answer(tasks, room, &self.counters.store_append, work).await
     }
 
     /// Appends messages one by one. Fails if the store takes none of them.
@@ -152,13 +155,14 @@ impl Keeper {
         range: PageRange,
         limit: usize,
     ) -> Option<Vec<StoredMessage>> {
-        self.answer(tasks, room, self.store.page(room, range, limit)).await
+        self.answer(tasks, room, &self.counters.store_page, self.store.page(room, range, limit)).await
     }
 
     async fn answer<T>(
         &self,
         tasks: &Tasks,
         room: &RoomId,
+        times: &LiveHistogram,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Option<T> {
         let limit = self.limit(tasks, self.timeout);
@@ -167,7 +171,10 @@ impl Keeper {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
         });
-        match answer.await {
+        let start = Instant::now();
+        let answer = answer.await;
+        times.add(start.elapsed());
+        match answer {
             Some(Ok(Ok(answer))) => return Some(answer),
             Some(Ok(Err(error))) => tracing::error!(%room, %error, "the message store has failed"),
             Some(Err(Panicked)) => {}
@@ -175,6 +182,7 @@ impl Keeper {
                 tracing::error!(%room, "the message store did not answer within `Timeouts::store_timeout`")
             }
         }
+        self.counters.store_failures.add(1);
         None
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Draft {
     pub(crate) key: Option<String>,
     /// Present if its session remembers it.
     pub(crate) waiting_id: Option<WaitingId>,
+    /// When it was received, if it is measured how long its delivery takes.
+    pub(crate) received: Option<Duration>,
     /// What the host is told. Its id, position and time are still to be set.
     pub(crate) message: Message,
 }
@@ -171,6 +173,7 @@ impl Rooms {
             state.drop_transients(member);
         }
         let receipt = state.publish_as(&self.broker, &draft.frame(room.id()), id);
+        state.pending.note_received(draft.received);
         draft.remember(state, receipt);
         let (called, calls) = self
             .hooks
@@ -272,7 +275,7 @@ fn answer(reply: &mut Option<oneshot::Sender<Result<Kept, Unavailable>>>, answer
 /// Drops messages without a lock: they hold users, which are host code.
 pub(super) fn drop_messages(messages: Vec<Waiting>) {
     for message in messages {
-        let _ = guard::call("the drop of a user", move || drop(message));
+        let _ = guard::run("the drop of a user", move || drop(message));
     }
 }
 

@@ -9,6 +9,8 @@ use crate::socket::liveness::Liveness;
 impl Socket {
     /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
     pub(crate) fn beat(&mut self) {
+        self.report_bytes();
+        self.report_queue();
         if self.outlet.is_broken() && self.ended.is_none() && self.liveness == Liveness::Asked {
             // Its task has had enough time to read what the client sent before.
             return self.close(LeaveReason::Lost);

@@ -8,6 +8,7 @@ mod expiring_tokens;
 mod http_server;
 mod load;
 mod log_capture;
+mod open_metrics;
 mod raw_frames;
 #[cfg(feature = "redis")]
 mod redis_broker;
@@ -32,6 +33,7 @@ pub(crate) use http_server::{
 };
 pub(crate) use load::{MembershipRecord, Random};
 pub(crate) use log_capture::LogCapture;
+pub(crate) use open_metrics::OpenMetrics;
 pub(crate) use raw_frames::{close_code_of, close_frame, frame, server_frames, text_frame};
 #[cfg(feature = "redis")]
 pub(crate) use redis_broker::RedisRooms;

@@ -33,6 +33,11 @@ pub(crate) struct ListenOn {
     )]
     listen: Vec<Listen>,
 
+    /// What to listen on for /metrics (Prometheus), /healthz and /readyz: `HOST:PORT` or `unix:PATH`. Everyone who can
+    /// connect can read the metrics [default: none] [repeatable]
+    #[arg(long, env = "CHAT_METRICS_LISTEN", value_delimiter = ',', value_name = "ADDRESS", value_parser = no_systemd)]
+    metrics_listen: Vec<Listen>,
+
     /// Permissions of unix sockets, octal; a client, such as a proxy, needs to write
     #[arg(long, env = "CHAT_SOCKET_MODE", value_name = "MODE", default_value = "660", value_parser = mode)]
     socket_mode: u32,
@@ -47,20 +52,29 @@ enum Listen {
 }
 
 impl ListenOn {
-    /// Listens on everything that the flags name, in this order.
+    /// Listens for clients on everything that the flags name, in this order.
     pub(crate) async fn listen(&self) -> Result<Vec<Listener>, String> {
+        self.listen_on(&self.listen, "--listen").await
+    }
+
+    /// Listens for Prometheus and for probes.
+    pub(crate) async fn listen_for_metrics(&self) -> Result<Vec<Listener>, String> {
+        self.listen_on(&self.metrics_listen, "--metrics-listen").await
+    }
+
+    async fn listen_on(&self, listens: &[Listen], flag: &str) -> Result<Vec<Listener>, String> {
         let mut resolved = Vec::new();
-        for listen in &self.listen {
+        for listen in listens {
             resolved.push(match listen {
                 Listen::Tcp { host, port } => {
-                    tcp::resolve(host, *port).await.map_err(|e| listen.failed(&e))?
+                    tcp::resolve(host, *port).await.map_err(|e| listen.failed(&e, flag))?
                 }
                 Listen::Unix(_) | Listen::Systemd => Vec::new(),
             });
         }
         let all = resolved.concat();
         let mut listeners = Vec::new();
-        for (listen, addresses) in self.listen.iter().zip(&resolved) {
+        for (listen, addresses) in listens.iter().zip(&resolved) {
             let bound = match listen {
                 Listen::Tcp { .. } => tcp::bind(addresses, &all),
                 #[cfg(unix)]
@@ -70,15 +84,15 @@ impl ListenOn {
                 #[cfg(not(unix))]
                 Listen::Unix(_) | Listen::Systemd => Err(io::ErrorKind::Unsupported.into()),
             };
-            listeners.extend(bound.map_err(|e| listen.failed(&e))?);
+            listeners.extend(bound.map_err(|e| listen.failed(&e, flag))?);
         }
         Ok(listeners)
     }
 }
 
 impl Listen {
-    fn failed(&self, error: &io::Error) -> String {
-        format!("can't listen on {self}: {error}; choose another address with --listen")
+    fn failed(&self, error: &io::Error, flag: &str) -> String {
+        format!("can't listen on {self}: {error}; choose another address with {flag}")
     }
 }
 
@@ -125,6 +139,14 @@ impl fmt::Display for Listen {
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
             Listen::Systemd => f.write_str("systemd"),
         }
+    }
+}
+
+/// An address for metrics. The sockets that systemd passes are for clients.
+fn no_systemd(text: &str) -> Result<Listen, String> {
+    match text.parse()? {
+        Listen::Systemd => Err("write a host and a port, such as 127.0.0.1:9100, or unix:PATH".into()),
+        listen => Ok(listen),
     }
 }
 

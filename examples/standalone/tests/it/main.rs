@@ -3,6 +3,7 @@
 #[path = "../support/standalone.rs"]
 mod standalone;
 
+mod admin;
 mod backlog;
 mod check;
 mod drain;
@@ -11,6 +12,8 @@ mod listening;
 mod logs;
 #[cfg(unix)]
 mod open_files;
+#[cfg(unix)]
+mod probes;
 mod shutdown;
 mod sockets;
 #[cfg(all(unix, feature = "store"))]

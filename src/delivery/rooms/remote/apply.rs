@@ -1,6 +1,7 @@
 //! Applies the events of rooms that several nodes share.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Rooms;
 use crate::broker::wire::{self, Unreadable};
@@ -115,9 +116,11 @@ impl Rooms {
                     state.drop_transients(member);
                 }
                 if let (Some(replica), Some(sender)) = (&mut state.remote, event.entry) {
-                    replica.in_flight().remove(sender, event.body.len());
+                    let received = replica.in_flight().remove(sender, event.body.len());
+                    state.pending.note_received(received);
                 }
                 if let Some(id) = event.id {
+                    self.note_lag(id);
                     state.raise_last_id(id);
                 }
                 state.follow(&order, event.id, &RoomFrame { member, ..frame });
@@ -135,6 +138,14 @@ impl Rooms {
             (_, None) => return Err(Unreadable),
         }
         Ok(())
+    }
+
+    /// Notes how old a message is that has just arrived.
+    fn note_lag(&self, id: MessageId) {
+        if let Some(remote) = &self.remote {
+            let age = SystemTime::now().duration_since(id.time()).unwrap_or_default();
+            remote.counters.broker_lag.add(age);
+        }
     }
 
     /// All members have just heard of an enter with this profile, which is the one that the member had at first. Tells

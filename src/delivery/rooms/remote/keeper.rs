@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::Sent;
 use crate::broker::wire;
 use crate::broker::{BatchId, BoxFuture, EntryId, Submitted, Unavailable};
 use crate::config::Keep;
@@ -130,12 +131,19 @@ impl Rooms {
         let frame = draft.frame(room.id());
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, &frame)?;
-        let replica = state.remote.as_ref().ok_or(NotPublished::Closed)?;
+        let body = wire::encode_frame(&frame);
+        let replica = state.remote.as_mut().ok_or(NotPublished::Closed)?;
         // Without an entry, it would be a frame of the host.
         let entry = draft.member.and_then(|member| replica.entry_of(member)).ok_or(NotPublished::Closed)?;
+        replica.in_flight().add(entry, body.len(), draft.received);
         drop(state);
-        let body = wire::encode_frame(&frame);
-        self.enqueue(room.id(), keep, Some(entry), draft, key, body)
+        let mut sent = Sent { room: room.clone(), sender: entry, bytes: body.len(), will_arrive: false };
+        let published = self.enqueue(room.id(), keep, Some(entry), draft, key, body)?;
+        Ok(Box::pin(async move {
+            let published = published.await;
+            sent.on_answer(published);
+            published
+        }))
     }
 
     /// Submits a message of the host, as [`Rooms::submit_for_host`], and has it stored.

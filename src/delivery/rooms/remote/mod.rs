@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::keeping::Draft;
 use super::{Entrant, Rooms};
@@ -38,6 +38,7 @@ use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
 use crate::protocol::receipt::Receipt;
 use crate::room::{EnterError, name_key};
+use crate::stats::Counters;
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
@@ -58,6 +59,7 @@ pub(super) struct Remote {
     unique_names: UniqueNames,
     next_entry: AtomicU64,
     unstored: Unstored,
+    counters: Arc<Counters>,
 }
 
 /// What another node needs of a member that moves to it.
@@ -67,11 +69,11 @@ pub(crate) struct IfMoved {
 }
 
 impl Remote {
-    pub(super) fn new(broker: Arc<dyn RemoteBroker>, config: &Config) -> Remote {
+    pub(super) fn new(broker: Arc<dyn RemoteBroker>, config: &Config, counters: Arc<Counters>) -> Remote {
         let (history, unique_names) = (config.recovery.history, config.unique_names);
         // A member that moves to another node enters rooms there, too.
         let next_entry = AtomicU64::new(u64::from(broker.node()) << 32);
-        Remote { broker, history, unique_names, next_entry, unstored: Unstored::new() }
+        Remote { broker, history, unique_names, next_entry, unstored: Unstored::new(), counters }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
@@ -239,7 +241,8 @@ impl Rooms {
             profile,
         };
         let enter = remote.broker.enter(room.id(), member, self.max_members as u64);
-        let entered = async {
+        let counters = remote.counters.clone();
+        let entered = async move {
             let entered = async {
                 enter.await.map_err(|error| match error {
                     NotEntered::RoomFull => Refused::Room(EnterError::Full),
@@ -248,7 +251,10 @@ impl Rooms {
                 })?;
                 outcome.await.map_err(|_| Refused::Room(EnterError::Closed))
             };
-            timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
+            let start = Instant::now();
+            let entered = timeout(ENTER_WAIT, entered).await;
+            counters.broker_enter.add(start.elapsed());
+            entered.unwrap_or(Err(Refused::Unavailable))
         };
         let stay = NewStay { entry, generation, is_rename: replaces.is_some() };
         Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))
@@ -260,6 +266,7 @@ impl Rooms {
         room: &Arc<LiveRoom>,
         frame: &RoomFrame<'_>,
         key: Option<&str>,
+        received: Option<Duration>,
     ) -> Result<BoxFuture<'static, Result<Submitted, Unavailable>>, NotPublished> {
         let Some(remote) = &self.remote else { return Err(NotPublished::Closed) };
         let mut state = room.lock();
@@ -272,12 +279,14 @@ impl Rooms {
         if in_flight.bytes() > 0 && pending + in_flight.bytes() + body.len() > self.max_pending_bytes() {
             return Err(NotPublished::InFlight);
         }
-        in_flight.add(entry, body.len());
+        in_flight.add(entry, body.len(), received);
         drop(state);
         let mut sent = Sent { room: room.clone(), sender: entry, bytes: body.len(), will_arrive: false };
         let published = remote.publish(room.id(), Some(entry), key, body);
+        let (counters, start) = (remote.counters.clone(), Instant::now());
         Ok(Box::pin(async move {
             let published = published.await;
+            counters.broker_publish.add(start.elapsed());
             sent.on_answer(published);
             published
         }))

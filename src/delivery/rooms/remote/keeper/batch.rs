@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Waiting, Work};
 use crate::broker::{BatchId, BatchMessage, BatchOutcome, BatchStart, Submitted, Unavailable};
@@ -169,7 +169,10 @@ impl Batch<'_> {
     /// Ends the batch.
     async fn finish(&self, outcome: BatchOutcome, limit: Duration) -> Result<Vec<Submitted>, Unavailable> {
         let finished = self.remote.broker.finish_batch(&self.work.room, self.id, outcome);
-        self.within(limit, finished).await
+        let start = Instant::now();
+        let finished = self.within(limit, finished).await;
+        self.remote.counters.broker_publish.add(start.elapsed());
+        finished
     }
 
     /// Fails if something takes longer than this, or if a shutdown has taken too long.

@@ -1,0 +1,231 @@
+//! The admin view, on an address of its own. Without a token, only this machine can reach it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
+use http::uri::Authority;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tower::Service;
+use tower_chat_rooms::{AdminService, AssetBody, ChatRooms, Drain};
+
+/// Connections to the view. Nobody needs more.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Time for the head of a request, also between two requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time after an error for which nothing is accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A shorter token could be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// The flags about the admin view.
+#[derive(Debug, Args)]
+pub(crate) struct AdminOptions {
+    /// Serve the admin view, a page that shows rooms, connections and users, on this address (`HOST:PORT`); without
+    /// --admin-token, it must be a loopback address, such as 127.0.0.1:3001
+    #[arg(long, env = "CHAT_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+
+    /// Show the admin view only to those who know this token (at least 16 characters): as a bearer token, or as the
+    /// password that browsers ask for, with any name
+    #[arg(
+        long,
+        env = "CHAT_ADMIN_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        requires = "admin_listen"
+    )]
+    admin_token: Option<String>,
+
+    /// What the admin view may do besides showing [repeatable]
+    #[arg(
+        long,
+        env = "CHAT_ADMIN_ALLOW",
+        value_delimiter = ',',
+        value_name = "ACTION",
+        requires = "admin_listen"
+    )]
+    admin_allow: Vec<Allowed>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Allowed {
+    /// Close connections
+    Kick,
+    /// Close rooms
+    CloseRoom,
+    /// Drain this server
+    Drain,
+}
+
+/// The admin view, not served yet.
+pub(crate) struct Admin {
+    listener: TcpListener,
+    guard: Arc<Guard>,
+    service: AdminService,
+}
+
+/// Who may see it.
+#[derive(Debug)]
+enum Guard {
+    /// Programs on this machine can connect. Pages of other sites cannot: their requests name other hosts.
+    Loopback,
+    Token(String),
+}
+
+type Answer = Response<Either<AssetBody, Full<Bytes>>>;
+
+impl AdminOptions {
+    /// Listens, if there is to be an admin view.
+    pub(crate) async fn listen(&self, rooms: &ChatRooms, drain: Drain) -> Result<Option<Admin>, String> {
+        let Some(address) = &self.admin_listen else { return Ok(None) };
+        let failed = |error| format!("--admin-listen {address}: {error}");
+        let addresses: Vec<SocketAddr> = lookup_host(address).await.map_err(failed)?.collect();
+        let guard = match &self.admin_token {
+            Some(token) if token.len() < MIN_TOKEN => {
+                return Err(format!("--admin-token is too short; use at least {MIN_TOKEN} characters"));
+            }
+            Some(token) => Guard::Token(token.clone()),
+            None if addresses.iter().all(|address| address.ip().is_loopback()) => Guard::Loopback,
+            None => {
+                return Err(format!(
+                    "--admin-listen {address} can be reached from other machines: also set --admin-token, or use \
+                     a loopback address, such as 127.0.0.1:3001"
+                ));
+            }
+        };
+        let listener = TcpListener::bind(&*addresses).await.map_err(failed)?;
+        let mut view = rooms.admin();
+        for action in &self.admin_allow {
+            view = match action {
+                Allowed::Kick => view.allow_kick(),
+                Allowed::CloseRoom => view.allow_close_room(),
+                Allowed::Drain => view.allow_drain(drain),
+            };
+        }
+        Ok(Some(Admin { listener, guard: Arc::new(guard), service: view.guarded_by_host() }))
+    }
+}
+
+impl Admin {
+    /// Where it is, and who can see it.
+    pub(crate) fn describe(&self) -> String {
+        let url =
+            self.listener.local_addr().map_or_else(|e| e.to_string(), |address| format!("http://{address}/"));
+        match *self.guard {
+            Guard::Loopback => format!("admin view on {url} (anyone on this machine can use it)"),
+            Guard::Token(_) => format!("admin view on {url} (needs the token)"),
+        }
+    }
+
+    /// Serves it until the process ends.
+    pub(crate) async fn serve(self) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Ok(place) = places.clone().acquire_owned().await {
+            let Ok((stream, peer)) = self.listener.accept().await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            let (guard, service) = (self.guard.clone(), self.service.clone());
+            tokio::spawn(async move {
+                if let Err(error) = serve_connection(stream, guard, service).await {
+                    tracing::debug!(%peer, %error, "connection to the admin view closed");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    guard: Arc<Guard>,
+    service: AdminService,
+) -> Result<(), hyper::Error> {
+    let service = service_fn(move |request| answer(guard.clone(), service.clone(), request));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.serve_connection(TokioIo::new(stream), service).await
+}
+
+async fn answer(
+    guard: Arc<Guard>,
+    mut service: AdminService,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    match guard.refuse(request.headers()) {
+        None => Ok(service.call(request).await?.map(Either::Left)),
+        Some(refusal) => Ok(refusal.map(Either::Right)),
+    }
+}
+
+impl Guard {
+    /// The answer to a request that may not see the view.
+    fn refuse(&self, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
+        match self {
+            Guard::Loopback if is_for_loopback(headers) => None,
+            Guard::Loopback => Some(refusal(
+                StatusCode::FORBIDDEN,
+                "without a token, open the admin view by its address or as localhost\n",
+            )),
+            Guard::Token(token) if given_token(headers).is_some_and(|given| is_same(&given, token)) => None,
+            Guard::Token(_) => {
+                let mut response =
+                    refusal(StatusCode::UNAUTHORIZED, "the admin view needs its token (--admin-token)\n");
+                let challenge = HeaderValue::from_static("Basic realm=\"chat admin\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                Some(response)
+            }
+        }
+    }
+}
+
+fn refusal(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// Whether the request names this machine. A foreign page can make a name of its own resolve to a loopback address (DNS
+/// rebinding), but its requests still carry that name.
+fn is_for_loopback(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    host.is_some_and(|host| {
+        let host = host.host().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    })
+}
+
+/// A bearer token, or the password of a browser.
+fn given_token(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    if let Some(token) = value.strip_prefix("Bearer ") {
+        return Some(token.to_owned());
+    }
+    let decoded = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
+    Some(str::from_utf8(&decoded).ok()?.split_once(':')?.1.to_owned())
+}
+
+/// Compares in a time that does not depend on where the first difference is.
+fn is_same(given: &str, token: &str) -> bool {
+    given.len() == token.len()
+        && given.bytes().zip(token.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}

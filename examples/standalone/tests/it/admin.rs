@@ -1,0 +1,81 @@
+//! The admin view on its own address.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::PATIENCE;
+use crate::standalone::Standalone;
+
+const TOKEN: &str = "a-token-of-more-than-sixteen";
+
+/// A standalone with an admin view, and the address of that.
+async fn start(flags: &[&str]) -> (Standalone, String) {
+    let mut server = Standalone::start(&[&["--admin-listen", "127.0.0.1:0"], flags].concat()).await;
+    let line = server.next_line().await;
+    let rest = line.strip_prefix("admin view on http://").unwrap_or_else(|| panic!("{line}"));
+    let address = rest.split('/').next().expect("it has a path").to_owned();
+    (server, address)
+}
+
+/// The answer to a request with these header lines.
+async fn ask(address: &str, method: &str, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    let request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").expect("it answers");
+    answer
+}
+
+#[tokio::test]
+async fn without_a_token_this_machine_can_look() {
+    let (_server, address) = start(&[]).await;
+    for host in [&*address, "localhost:1", "127.0.0.2", "[::1]:80"] {
+        let answer = ask(&address, "GET", "/nodes", &format!("Host: {host}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""actions":[]"#), "{host}: {answer}");
+    }
+    for headers in ["Host: evil.example\r\n", "Host: localhost.evil.example\r\n", ""] {
+        let answer = ask(&address, "GET", "/nodes", headers).await;
+        assert!(answer.starts_with("HTTP/1.1 40") && !answer.contains("actions"), "{headers}: {answer}");
+    }
+    let answer = ask(&address, "POST", "/drain", "Host: localhost\r\nX-Chat-Admin: 1\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("allow_drain"), "{answer}");
+}
+
+#[tokio::test]
+async fn with_a_token_only_those_who_know_it() {
+    let flags = ["--admin-token", TOKEN, "--admin-allow", "kick,close-room"];
+    let (_server, address) = start(&flags).await;
+    // "any:" and the token
+    let basic = "Basic YW55OmEtdG9rZW4tb2YtbW9yZS10aGFuLXNpeHRlZW4=";
+    for value in [&format!("Bearer {TOKEN}"), basic] {
+        let headers = format!("Host: ops.example\r\nAuthorization: {value}\r\n");
+        let answer = ask(&address, "GET", "/nodes", &headers).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{value}: {answer}");
+        assert!(answer.contains(r#""actions":["kick","close-room"]"#), "{answer}");
+    }
+    for value in ["", "Bearer ", "Bearer a-token-of-more-than-sixteeN", "Basic YW55Og==", "Basic ?"] {
+        let headers = format!("Host: localhost\r\nAuthorization: {value}\r\n");
+        let answer = ask(&address, "GET", "/", &headers).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{value}: {answer}");
+        assert!(answer.to_lowercase().contains("www-authenticate: basic"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn other_machines_need_a_token() {
+    for (flags, hint) in [
+        (&["--admin-listen", "0.0.0.0:0"][..], "--admin-token"),
+        (&["--admin-listen", "127.0.0.1:0", "--admin-token", "short"], "16 characters"),
+        (&["--admin-listen", "nowhere.invalid:1"], "--admin-listen nowhere.invalid:1"),
+        (&["--admin-allow", "kick"], "--admin-listen"),
+    ] {
+        let mut command = Standalone::command(&["--listen", "127.0.0.1:0"]);
+        let output = command.args(flags).stderr(Stdio::piped()).output().await.expect("it can be run");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(hint), "{flags:?}: {error}");
+    }
+}
