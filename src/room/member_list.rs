@@ -222,7 +222,7 @@ mod tests {
                         next += 2;
                     }),
                     Step::Insert(near) => {
-                        let place = near % next | 1;
+                        let place = (near % next) | 1;
                         let at = list.count_before(place);
                         prop_assert_eq!(at, model.partition_point(|other| *other < place));
                         if model.get(at) != Some(&place) {
