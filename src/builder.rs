@@ -347,6 +347,8 @@ impl ChatRoomsBuilder {
     ///   another node may still call `left` or `offline`.
     /// - If a client comes back on another node while it enters a room, that node calls `entered`, unless it cannot
     ///   reach the broker at that moment or the client changes its name.
+    /// - If the broker loses its data when a node has ended, and no other node has removed its members and users yet, no
+    ///   node calls `left` and `offline` for them.
     /// - When the broker has lost its data, the nodes tell it about their users again. Meanwhile, a user whose session
     ///   ends may count as offline although it has a session on another node, and a user that already has a session may
     ///   count as newly online.
@@ -361,7 +363,9 @@ impl ChatRoomsBuilder {
     /// - If a client comes back on another node while it leaves a room, or while you remove it, it stays in the room.
     ///   [`RoomEvents::left`] is called for this leave, and again when the client really leaves.
     /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost
-    ///   when its client resumes on another node.
+    ///   when its client resumes on another node. So is an info that you have given a member with
+    ///   [`set_info`](crate::ChatRooms::set_info) while the broker could not be reached, if the client resumes before it
+    ///   can be reached again.
     /// - [`History::keep_for`](crate::History::keep_for) has no effect. The room's history is deleted when no node has
     ///   members in it any more, even if the last members were removed only because their nodes were away for too long.
     /// - If the broker loses its data, sessions may end. A message that a client sends again because it got no

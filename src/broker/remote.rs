@@ -252,8 +252,14 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Sends a body that is in no order, and that nodes may miss.
     fn send_transient(&self, room: &RoomId, body: Bytes);
 
-    /// Replaces the profile of a member of this node. May be lost if the broker cannot be reached.
-    fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes);
+    /// Replaces the profile of a member of this node: now, or as soon as the broker can be reached. The change is void if
+    /// another node has taken the member over by then. The body of its event is [`wire::encode_profile`]'s.
+    ///
+    /// If the broker has lost the member, and it is entered again, the body of that enter is the first one's. If the
+    /// member has another profile by then, an event with that one follows immediately.
+    ///
+    /// [`wire::encode_profile`]: crate::broker::wire::encode_profile
+    fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile);
 
     /// Lets the members of this user share the name of a member of this node: now, or as soon as the broker can be
     /// reached.

@@ -128,8 +128,8 @@ impl RemoteBroker for WatchedBroker {
         self.call(|broker| broker.send_transient(room, body));
     }
 
-    fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes) {
-        self.call(|broker| broker.set_profile(room, entry, name, profile, body));
+    fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile) {
+        self.call(|broker| broker.set_profile(room, entry, name, profile));
     }
 
     fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {

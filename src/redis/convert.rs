@@ -9,7 +9,7 @@ use tower_chat_rooms_redis as redis;
 use crate::broker::{
     BatchMessage, BatchOutcome, EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember,
     RemoteEvent, RemoteMember, RemoteSession, RoomEvent, RoomPlace, Stamp, Submitted, TakenMember,
-    TakenSession, TokenHash, Unavailable, UniqueName,
+    TakenSession, TokenHash, Unavailable, UniqueName, wire,
 };
 use crate::config::History;
 use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
@@ -60,6 +60,7 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
 }
 
 fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
+    let profile = event.profile();
     let redis::RoomEvent { room, stamp, kind, member, id, body, is_replaced, .. } = event;
     // A member that no node has entered: something else writes to the log.
     let entry = match member {
@@ -68,6 +69,7 @@ fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
     };
     let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
     let id = id.and_then(MessageId::from_u64);
+    let body = profile.map_or(body, |profile| body_of(profile).unwrap_or_default());
     Some(RoomEvent { room, stamp, kind, entry, id, body, is_replaced })
 }
 
@@ -180,6 +182,20 @@ pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
     }
 }
 
+fn name_and_profile(profile: redis::Profile) -> Option<(Name, Profile)> {
+    let text =
+        |bytes: Option<Bytes>| bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok().map(Into::into));
+    let redis::Profile { name, user, info, state } = profile;
+    let (user, info, state) = (user.map(Into::into), text(info), text(state));
+    Some((Name::parse(&name, MaxLen::ANY).ok()?, Profile { user, info, state, ..Profile::default() }))
+}
+
+/// The body of an event with this profile.
+fn body_of(profile: redis::Profile) -> Option<Bytes> {
+    let (name, profile) = name_and_profile(profile)?;
+    Some(wire::encode_profile(&name, &profile))
+}
+
 pub(super) fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
     remote_member(&entry.member, entry.profile, entry.is_hidden, entry.epoch, entry.event)
 }
@@ -192,14 +208,11 @@ fn remote_member(
     epoch: redis::Epoch,
     event: u64,
 ) -> Option<RemoteMember> {
-    let text =
-        |bytes: Option<Bytes>| bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok().map(Into::into));
-    let redis::Profile { name, user, info, state } = profile;
-    let (user, info, state) = (user.map(Into::into), text(info), text(state));
+    let (name, profile) = name_and_profile(profile)?;
     Some(RemoteMember {
         entry: entry_of(member)?,
-        name: Name::parse(&name, MaxLen::ANY).ok()?,
-        profile: Profile { user, info, state, is_hidden, ..Profile::default() },
+        name,
+        profile: Profile { is_hidden, ..profile },
         entered: (Epoch(epoch.as_u64()), event),
     })
 }

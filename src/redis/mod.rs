@@ -312,10 +312,10 @@ impl RemoteBroker for RedisBroker {
         self.enqueue(Job::Transient { room: room.clone(), body }, room);
     }
 
-    fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes) {
+    fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile) {
         // The host may call this outside of the runtime.
         let _in_runtime = self.runtime.enter();
-        self.node.set_profile(room.as_str(), &id_of(entry), profile_of(name, profile), body);
+        self.node.set_profile(room.as_str(), &id_of(entry), profile_of(name, profile));
     }
 
     fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {

@@ -125,13 +125,21 @@ pub struct RoomEvent {
     /// after a restart of Redis or after the room was empty, unless Redis's clock was set back. It is below 2^53: the
     /// milliseconds since 2020, followed by 12 bits that count the messages of the same millisecond.
     pub id: Option<u64>,
-    /// The body that the event was submitted with.
+    /// The body that the event was submitted with. For [`EventKind::Profile`], see [`RoomEvent::profile`].
     pub body: Bytes,
     /// Whether it ends the room, because the room has no members any more.
     pub is_last: bool,
     /// Whether it is the leave of a member that is [replaced](crate::NewMember::replaces). The enter of its successor
     /// follows.
     pub is_replaced: bool,
+}
+
+impl RoomEvent {
+    /// Returns the profile that a member has from this event on. `None` for events that are not an
+    /// [`EventKind::Profile`].
+    pub fn profile(&self) -> Option<Profile> {
+        (self.kind == EventKind::Profile).then(|| Profile::decode(self.body.clone())).flatten()
+    }
 }
 
 /// An event in a room's log.

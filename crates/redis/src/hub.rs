@@ -208,9 +208,9 @@ impl Hub {
     pub(crate) fn remove_pending(&self, name: &Arc<str>, member: &Arc<NewMember>, is_member: bool) {
         let mut rooms = lock(&self.rooms);
         if let Some(Entry { room, .. }) = rooms.get_mut(name) {
-            room.remove_pending(member);
-            if is_member {
-                room.add_member(member.clone());
+            let entered = room.remove_pending(member.id());
+            if let Some(entered) = entered.filter(|_| is_member) {
+                room.add_member(entered);
                 room.replace_member(member.replaced());
             }
         }
@@ -381,6 +381,12 @@ impl Hub {
         if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
             room.update_member(member, |member| member.set_profile(profile));
         }
+    }
+
+    /// The profile of a member that has entered on this node.
+    pub(crate) fn profile(&self, name: &str, member: &str) -> Option<Profile> {
+        let rooms = lock(&self.rooms);
+        Some(rooms.get(name)?.room.member(member)?.known_profile().clone())
     }
 
     pub(crate) fn set_owner(&self, name: &str, member: &str, owner: &str) {

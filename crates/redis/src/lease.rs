@@ -205,7 +205,7 @@ impl Inner {
 
     /// Redis runs as another process: it may lack what this node was told last. As the node has its lease, the rest of the
     /// data is there, and other nodes may have taken over sessions of which this one has not heard.
-    async fn after_restart(&self) {
+    async fn after_restart(self: &Arc<Inner>) {
         let node = self.registration.node();
         match self.renew(&node, "renew").await {
             Ok(Some(_)) => {
@@ -227,7 +227,7 @@ impl Inner {
     /// After a fence: removes what is left of the old incarnation, and enters the members in a new one.
     ///
     /// `removed` are the members that it has removed so far. The others have been removed by other nodes.
-    async fn enter_again(&self, removed: &mut HashSet<Box<str>>) -> Result<(), Unavailable> {
+    async fn enter_again(self: &Arc<Inner>, removed: &mut HashSet<Box<str>>) -> Result<(), Unavailable> {
         let old = self.registration.node();
         debug!(node = %old, "entering the members of this node again");
         self.status.fails(Part::Lease, "the lease of this node has run out, so it enters its members again");

@@ -10,6 +10,7 @@ use crate::stamp::Stamp;
 const VERSION: u8 = 1;
 const IS_SILENT: u8 = 1;
 const IS_HIDDEN: u8 = 2;
+const HAS_NEW_PROFILE: u8 = 4;
 
 /// A member that is to enter a room.
 ///
@@ -27,6 +28,8 @@ const IS_HIDDEN: u8 = 2;
 pub struct NewMember {
     id: Box<str>,
     profile: Profile,
+    /// Whether it has another profile than when it entered.
+    has_new_profile: bool,
     unique_as: Box<str>,
     owner: Box<str>,
     replaced: Box<str>,
@@ -60,6 +63,7 @@ impl NewMember {
         NewMember {
             id: id.into(),
             profile: Profile::default(),
+            has_new_profile: false,
             unique_as: Box::default(),
             owner: Box::default(),
             replaced: Box::default(),
@@ -170,6 +174,7 @@ impl NewMember {
             body: part(&mut record, 4)?,
             is_silent: flags & IS_SILENT != 0,
             is_hidden: flags & IS_HIDDEN != 0,
+            has_new_profile: flags & HAS_NEW_PROFILE != 0,
             profile: Profile::decode(record)?,
         })
     }
@@ -209,11 +214,14 @@ impl NewMember {
     }
 
     pub(crate) fn flags(&self) -> u8 {
-        u8::from(self.is_silent) * IS_SILENT + u8::from(self.is_hidden) * IS_HIDDEN
+        u8::from(self.is_silent) * IS_SILENT
+            + u8::from(self.is_hidden) * IS_HIDDEN
+            + u8::from(self.has_new_profile) * HAS_NEW_PROFILE
     }
 
     pub(crate) fn set_profile(&mut self, profile: Profile) {
         self.profile = profile;
+        self.has_new_profile = true;
     }
 
     /// What Redis keeps of it, apart from the stamp of its enter. `parse_record` in `lua/members.lua` reads it.
@@ -305,10 +313,11 @@ mod tests {
         #[test]
         fn members_survive_the_way(
             id in ".{1,9}", unique in ".{0,9}", owner in ".{0,9}", body: Vec<u8>, leave_body: Vec<u8>, is_silent: bool, is_hidden: bool,
+            has_new_profile: bool,
         ) {
             let session = Session::new("token", "id", Duration::from_secs(60));
             let mut member = NewMember::new(id).unique_as(unique).owner(owner).body(body).leave_body(leave_body).session(&session);
-            (member.is_silent, member.is_hidden) = (is_silent, is_hidden);
+            (member.is_silent, member.is_hidden, member.has_new_profile) = (is_silent, is_hidden, has_new_profile);
             let read = NewMember::from_record(member.id(), member.to_record().into());
             prop_assert_eq!(read, Some(NewMember { generation: 0, ..member }));
         }

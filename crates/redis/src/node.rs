@@ -305,14 +305,16 @@ impl Node {
         self.inner.send_transient(room, body).await
     }
 
-    /// Replaces the profile of a member of this node. The body tells the other nodes. The event has a place in the
-    /// order, but no frame ([`EventKind::Profile`](crate::EventKind::Profile)).
+    /// Replaces the profile of a member of this node. All nodes get it with
+    /// [`RoomEvent::profile`](crate::RoomEvent::profile). The event has a place in the order, but no frame
+    /// ([`EventKind::Profile`](crate::EventKind::Profile)).
     ///
     /// Does nothing if the member is not in the room. If Redis cannot be reached, the node publishes the change as soon
-    /// as it can, unless there is a newer change by then. If the node enters the member again after a fence or a loss
-    /// of data, the enter has the body that the member was entered with. Call this again then.
-    pub fn set_profile(&self, room: &str, member: &str, profile: Profile, body: impl Into<Bytes>) {
-        self.inner.set_profile(room, member, profile, body.into());
+    /// as it can, unless there is a newer change by then. If another node takes over the member's session before, the
+    /// change is void. If the node enters the member again after a fence or a loss of data, the enter has the body that
+    /// the member was entered with, and an event with the current profile follows it immediately.
+    pub fn set_profile(&self, room: &str, member: &str, profile: Profile) {
+        self.inner.set_profile(room, member, profile);
     }
 
     /// Allows the members of this user to have the same [unique text](NewMember::unique_as) as a member of this node,

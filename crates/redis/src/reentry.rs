@@ -24,7 +24,7 @@ impl Inner {
     /// Enters members as the current incarnation, which need not be valid yet for the others. Returns those that were not
     /// there.
     pub(crate) async fn enter_members(
-        &self,
+        self: &Arc<Inner>,
         members: Vec<Membership>,
     ) -> Result<Vec<Membership>, Unavailable> {
         let node = self.registration.node();
@@ -45,7 +45,7 @@ impl Inner {
     /// The node may have been fenced while a member entered as `node`, and may not have known of it when it entered the
     /// others again.
     pub(crate) async fn check_entered(
-        &self,
+        self: &Arc<Inner>,
         node: &str,
         room: &Arc<str>,
         member: &Arc<NewMember>,
@@ -59,7 +59,7 @@ impl Inner {
 
     /// Returns whether it was not there.
     async fn enter_member_again(
-        &self,
+        self: &Arc<Inner>,
         node: &str,
         room: &Arc<str>,
         member: &NewMember,
@@ -71,6 +71,9 @@ impl Inner {
                 // It has left meanwhile, and its leave may have come before this enter.
                 if !self.hub.has_member(room, member.id()) {
                     self.remove_unknown(node, room, member.id(), member.generation()).await?;
+                }
+                if reply.has_other_profile() {
+                    self.repeat_profile(room, member.id());
                 }
                 if !reply.is_repeat() {
                     self.status.repairs().note_entered_again();
@@ -108,7 +111,7 @@ impl Inner {
     }
 
     /// As [`Inner::reconcile_members`], as the valid incarnation.
-    pub(crate) async fn reconcile(&self) -> Result<(), Unavailable> {
+    pub(crate) async fn reconcile(self: &Arc<Inner>) -> Result<(), Unavailable> {
         let _reentry = self.reentry.lock().await;
         self.reconcile_members().await.map(|_| ())
     }
@@ -118,7 +121,7 @@ impl Inner {
     ///
     /// Redis may have others: the node was fenced while they left, and they have moved to this incarnation with their
     /// sessions. Or Redis was started again without their leaves.
-    pub(crate) async fn reconcile_members(&self) -> Result<Vec<Membership>, Unavailable> {
+    pub(crate) async fn reconcile_members(self: &Arc<Inner>) -> Result<Vec<Membership>, Unavailable> {
         let members = self.hub.members();
         let rooms = members.iter().map(|(room, _)| room.to_string());
         let node = self.registration.node();

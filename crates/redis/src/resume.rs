@@ -50,7 +50,7 @@ impl Inner {
     }
 
     async fn resume_as(
-        &self,
+        self: &Arc<Inner>,
         token: &str,
         new_token: &str,
         user: &str,

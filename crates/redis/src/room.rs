@@ -257,9 +257,11 @@ impl Room {
         self.pending.push(member);
     }
 
-    /// A call of `enter` is over.
-    pub(crate) fn remove_pending(&mut self, member: &Arc<NewMember>) {
-        self.pending.retain(|pending| !Arc::ptr_eq(pending, member));
+    /// A call of `enter` is over. Returns the member with what has changed meanwhile: the event of its enter may arrive
+    /// before the answer.
+    pub(crate) fn remove_pending(&mut self, member: &str) -> Option<Arc<NewMember>> {
+        let at = self.pending.iter().position(|pending| pending.id() == member)?;
+        Some(self.pending.swap_remove(at))
     }
 
     /// Adds a member, unless it is known that its session was taken over more often.
@@ -296,6 +298,10 @@ impl Room {
         self.members.contains_key(member)
     }
 
+    pub(crate) fn member(&self, member: &str) -> Option<&Arc<NewMember>> {
+        self.members.get(member)
+    }
+
     pub(crate) fn members(&self) -> impl Iterator<Item = &Arc<NewMember>> {
         self.members.values()
     }
@@ -307,7 +313,8 @@ impl Room {
 
     /// Replaces what is kept of a member.
     pub(crate) fn update_member(&mut self, member: &str, update: impl FnOnce(&mut NewMember)) {
-        if let Some(member) = self.members.get_mut(member) {
+        let mut pending = self.pending.iter_mut().filter(|pending| pending.id() == member);
+        if let Some(member) = self.members.get_mut(member).or_else(|| pending.next()) {
             update(Arc::make_mut(member));
         }
     }

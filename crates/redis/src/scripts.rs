@@ -265,10 +265,10 @@ impl Scripts {
         Request::new(&self.transient).arg(codec::encode_transient(body))
     }
 
-    pub(crate) fn set_profile(&self, member: &str, profile: &Profile, body: &[u8]) -> Request<'_> {
+    pub(crate) fn set_profile(&self, member: &str, profile: &Profile) -> Request<'_> {
         let mut record = Vec::new();
         profile.encode(&mut record);
-        Request::new(&self.profile).arg(member).arg(record).arg(body)
+        Request::new(&self.profile).arg(member).arg(record)
     }
 
     pub(crate) fn set_owner(&self, member: &str, owner: &str) -> Request<'_> {
@@ -422,6 +422,11 @@ impl Reply {
     /// Whether `enter.lua` knew the member.
     pub(crate) fn is_repeat(&self) -> bool {
         self.rest.get(4) == Some(&Value::Int(1))
+    }
+
+    /// Whether `enter.lua` knew the member with another profile.
+    pub(crate) fn has_other_profile(&self) -> bool {
+        self.rest.get(5) == Some(&Value::Int(1))
     }
 
     /// What `read.lua` answers; `None` if there is no such room.

@@ -139,9 +139,9 @@ impl RemoteBroker for SharedNode {
         });
     }
 
-    fn set_profile(&self, room: &RoomId, entry: EntryId, _: &Name, profile: &Profile, body: Bytes) {
+    fn set_profile(&self, room: &RoomId, entry: EntryId, _: &Name, profile: &Profile) {
         let (node, room, profile) = (self.number, room.clone(), profile.clone());
-        self.call(move |shared| shared.set_profile(node, &room, entry, profile, body));
+        self.call(move |shared| shared.set_profile(node, &room, entry, profile));
     }
 
     fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::batches::Batches;
 use super::sessions::SharedSession;
 use super::users::Users;
+use crate::broker::wire;
 use crate::broker::{
     EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember, NotEntered, RemoteEvent,
     RemoteMember, RoomEvent, Stamp, Submitted, TokenHash, Unavailable, UniqueName,
@@ -280,17 +281,12 @@ impl Shared {
         Ok(Submitted { position, id: message, is_repeat: false })
     }
 
-    pub(super) fn set_profile(
-        &mut self,
-        node: u32,
-        id: &RoomId,
-        entry: EntryId,
-        profile: Profile,
-        body: Bytes,
-    ) {
+    pub(super) fn set_profile(&mut self, node: u32, id: &RoomId, entry: EntryId, profile: Profile) {
         let Some(room) = self.rooms.get_mut(id).filter(|_| self.nodes.contains_key(&node)) else { return };
         let Some(at) = room.position_on(node, entry) else { return };
-        room.members[at].member.profile = profile;
+        let member = &mut room.members[at].member;
+        let body = wire::encode_profile(&member.name, &profile);
+        member.profile = profile;
         self.append(id, EventKind::Profile, Some(entry), body);
     }
 

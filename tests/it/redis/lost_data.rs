@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
-use tower_chat_rooms::{Admission, History, Recovery, UniqueNames};
+use tower_chat_rooms::{Admission, BrokerNode, History, Recovery, UniqueNames};
 
-use super::{Server, come_back, redis_cli};
+use super::proxy::{COMMANDS, Proxy, SUBSCRIBER};
+use super::{Server, come_back, redis_cli, resumable};
 use crate::support::{
     Client, EventLog, RESUME_WINDOW, V1Client, assert_empty, enter_frame, resumed_and_recovered, unlimited,
 };
@@ -82,4 +83,48 @@ async fn members_are_still_there_after_all_data_of_redis_was_deleted() {
         rooms.shutdown().await;
     }
     assert_eq!(server.lasting_keys().await, [""; 0]);
+}
+
+/// The other nodes heard the body of the first enter again. The node of the member told them of its state only when it had
+/// heard that, too: never if the session was on another node by then.
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_state_is_not_lost_if_a_session_moves_when_all_data_was_deleted() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(&server, "one");
+    let settings = proxy.settings().node_name("one").lease(Duration::from_secs(1));
+    let one = resumable().broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap();
+    let (other, third) = (server.node(resumable()).await, server.node(resumable()).await);
+    let mut ann = V1Client::enter(&one, "ann").await;
+    let mut bob = V1Client::enter(&third, "bob").await;
+    ann.connection.send(json!({"event": "state", "state": "away", "roomId": "r"})).await;
+    assert_eq!(bob.connection.next_of("state").await["state"], "away");
+    for connection in [COMMANDS, SUBSCRIBER] {
+        proxy.set_held(connection, true);
+    }
+    let socket = server.directory.join("socket");
+    redis_cli(&socket, &["FLUSHALL"]);
+    bob.connection.frames_until_close().await;
+    assert_eq!(resumed_and_recovered(&bob.reconnect(&third).await), (true, false));
+    // Now the node enters its member again, but does not hear it.
+    proxy.set_held(COMMANDS, false);
+    while bob.next().await["name"] != "ann" {}
+    ann.disconnect().await;
+    assert_eq!(ann.reconnect(&other).await["resumed"], true);
+    proxy.set_held(SUBSCRIBER, false);
+    ann.send_message("moved").await;
+    bob.until_message("moved").await;
+    for client in [&mut ann, &mut bob] {
+        client.connection.send(json!({"event": "members", "roomId": "r"})).await;
+        let page = client.connection.next_of("members").await;
+        let states: Vec<_> =
+            page["members"].as_array().unwrap().iter().map(|member| &member["state"]).collect();
+        assert!(states.contains(&&json!("away")), "{page}");
+    }
+    for client in [ann, bob] {
+        client.connection.close().await;
+    }
+    for rooms in [one, other, third] {
+        rooms.shutdown().await;
+    }
 }

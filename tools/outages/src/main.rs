@@ -38,7 +38,7 @@ use tokio::signal::ctrl_c;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::check::{Checker, Expected};
+use crate::check::{Checker, Expected, Unbalanced};
 use crate::cluster::Cluster;
 use crate::faults::{Faults, Menu};
 use crate::plain::PlainClient;
@@ -248,9 +248,13 @@ impl Run {
         if !lasting.is_empty() {
             faults.push(format!("keys are left in Redis: {lasting:?}"));
         }
-        let (unbalanced, affected) = check::check_journals(&cluster.journals().await?, broken);
-        println!("calls of the host are missing or repeated for {affected} members and users");
-        faults.extend(unbalanced);
+        let (found, Unbalanced { more_enters, more_leaves }) =
+            check::check_journals(&cluster.journals().await?, broken);
+        println!(
+            "calls of the host that were missing or repeated because nodes were lost: more enters than leaves of \
+             {more_enters} members and users, more leaves than enters of {more_leaves}"
+        );
+        faults.extend(found);
         Ok(faults)
     }
 }

@@ -1,5 +1,8 @@
 -- Enters a member, in place of another one of the same node if that is there. A repeated call gets the first one's
--- answer.
+-- answer, and learns whether the member has another profile by now.
+--
+-- A member that is entered again may have another profile than its body says. The others learn of it in the same step:
+-- otherwise, they never would if its node were lost, or its session moved, before the node could tell them.
 local member, record, unique, owner, flags, body, max_members, session, generation, replaced = unpack(ARGV, 8, 17)
 flags, max_members = tonumber(flags), tonumber(max_members)
 
@@ -11,8 +14,9 @@ local found = load_room()
 local known = found and redis.call('HGET', members, member)
 if known then
   if session ~= '' then redis.call('HSET', session_key, 'room:' .. room, member) end
-  local epoch, event, seq, num = struct.unpack('>c8I8I8I8', known)
-  return { 'OK', epoch, event, seq, num, 1 }
+  local epoch, event, seq, num, at = struct.unpack('>c8I8I8I8', known)
+  local has_other_profile = profile_of(known) ~= profile_of(known:sub(1, at - 1) .. record)
+  return { 'OK', epoch, event, seq, num, 1, has_other_profile and 1 or 0 }
 end
 local old = found and replaced ~= '' and redis.call('HGET', members, replaced)
 local holder = found and unique ~= '' and holder_of(unique)
@@ -35,7 +39,8 @@ else
   found.num = found.num + 1
   append(found, new.is_silent and SILENT_ENTER or ENTER, member, body)
 end
-redis.call('HSET', members, member, stamp(found) .. record)
+local entered, reply = stamp(found) .. record, answer(found, 0)
+redis.call('HSET', members, member, entered)
 redis.call('SADD', node_rooms, room)
 if session ~= '' then redis.call('HSET', session_key, 'room:' .. room, member) end
 if unique ~= '' then
@@ -44,4 +49,5 @@ if unique ~= '' then
   hold(unique, holder)
 end
 redis.call('ZADD', roster, found.place, node .. ':' .. member)
-return answer(found, 0)
+if new.has_new_profile then append(found, PROFILE, member, profile_of(entered)) end
+return reply

@@ -1,6 +1,6 @@
 -- What the scripts share that enter or remove members. It comes after `room.lua`.
 
-local IS_SILENT, IS_HIDDEN = 1, 2
+local IS_SILENT, IS_HIDDEN, HAS_NEW_PROFILE = 1, 2, 4
 -- What the names of all keys and channels begin with.
 local tag = channel:sub(1, #channel - #room - #'ch:')
 
@@ -14,7 +14,8 @@ local function create_room()
 end
 
 local function parse_flags(flags)
-  return { is_silent = flags % 2 == IS_SILENT, is_hidden = flags >= IS_HIDDEN }
+  local function has(flag) return flags % (2 * flag) >= flag end
+  return { is_silent = has(IS_SILENT), is_hidden = has(IS_HIDDEN), has_new_profile = has(HAS_NEW_PROFILE) }
 end
 
 -- The parts of a member's record, and where its owner and its profile begin.
@@ -22,10 +23,20 @@ local function parse_record(record)
   local _, _, _, _, _, flags, keep, session, unique, owner, leave_body, _, profile =
     struct.unpack('>c8I8I8I8BBI4I2c0I2c0I2c0I4c0I4c0', record)
   local parsed = parse_flags(flags)
+  parsed.flags = flags
   parsed.keep, parsed.session, parsed.unique, parsed.owner = keep, session, unique, owner
   parsed.leave_body, parsed.profile = leave_body, profile
   parsed.owner_at = 39 + 2 + #session + 2 + #unique
   return parsed
+end
+
+local function profile_of(record) return record:sub(parse_record(record).profile) end
+
+-- A member's record with another profile, and a flag that says so.
+local function with_profile(record, profile)
+  local parsed = parse_record(record)
+  local flags = parsed.has_new_profile and parsed.flags or parsed.flags + HAS_NEW_PROFILE
+  return record:sub(1, 33) .. string.char(flags) .. record:sub(35, parsed.profile - 1) .. profile
 end
 
 -- The holder of a name: the member that has taken it first, the user whose members may share it, and how many have it.

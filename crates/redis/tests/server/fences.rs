@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tower_chat_rooms_redis::{NewMember, Profile, Session, Settings};
+use tower_chat_rooms_redis::{Event, NewMember, Profile, RoomEvent, Session, Settings};
 
-use crate::support::{Server, TestNode, member};
+use crate::support::{Data, Server, TestNode, member};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -14,6 +14,10 @@ async fn nodes(server: &Server) -> (TestNode, TestNode) {
         TestNode::connect(Settings::new(server.url()).node_name(name).lease(lease)).await
     };
     (node("a", 10 * MINUTE).await, node("b", 10 * MINUTE).await)
+}
+
+fn profile(state: &str) -> Profile {
+    Profile { state: Some(state.to_owned().into()), ..Profile::default() }
 }
 
 /// A member whose session is open.
@@ -36,8 +40,8 @@ async fn every_call_of_a_fenced_node_waits_for_its_next_incarnation() {
         ("enter", &async || assert!(a.enter("r", member("new"), None).await.is_ok())),
         ("owner", &async || a.set_owner("r", "ann", "u").await),
         ("profile", &async || {
-            a.set_profile("r", "ann", Profile::default(), "profile");
-            b.until_body("r", "profile").await;
+            a.set_profile("r", "ann", profile("away"));
+            b.until_profile("r", "ann", &profile("away")).await;
         }),
         ("session", &async || drop(resumable(&a, "eve").await)),
         ("rename", &async || a.rename_session("session of ann", 1, "token 2").await.unwrap()),
@@ -91,6 +95,54 @@ async fn a_leave_of_a_fenced_node_is_that_of_its_old_incarnation() {
     bodies[3..].sort();
     assert_eq!(bodies, ["+bob", "+ann", "+eve", "-ann", "-eve"]);
     assert_eq!(end.stamp.num, 2);
+}
+
+/// The others have heard the body of the first enter again, and nothing but a call of the host told them of the present
+/// profile: they never learned of it if the node crashed, or if the session moved, before that call.
+#[tokio::test]
+async fn a_member_that_is_entered_again_has_its_profile_at_once() {
+    let server = Server::start().await;
+    let (a, b) = nodes(&server).await;
+    b.enter("r", member("bob"), None).await.unwrap();
+    a.enter("r", resumable(&a, "ann").await, None).await.unwrap();
+    a.set_profile("r", "ann", profile("away"));
+    b.until_profile("r", "ann", &profile("away")).await;
+    // It survives a move.
+    b.resume("token of ann", "token 2", "").await.unwrap();
+    let _: () = server.command(&["FLUSHALL"]).await;
+    // Both nodes notice this when they can do nothing any more.
+    b.publish("r", None, None, b"end").await.unwrap();
+    let script = "local events = {} \
+        for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do \
+        local _, kind, _, _, _, _, _, member, at = struct.unpack('>BBBc8I8I8I8I2c0', entry[2][2]) \
+        events[#events + 1] = kind .. ' ' .. member .. ' ' .. (entry[2][2]:sub(at):match('away') or '') end \
+        return events";
+    let events: Vec<String> = server.command(&["EVAL", script, "1", "{chat}:log:r"]).await;
+    let at = events.iter().position(|event| event == "1 ann ").expect("it is entered again");
+    assert_eq!(events[at + 1], "11 ann away", "{events:?}");
+    assert_eq!(events.iter().filter(|event| event.starts_with("11 ")).count(), 1, "{events:?}");
+}
+
+/// A server that is started again may lack what it was told last.
+#[tokio::test]
+async fn a_profile_that_redis_has_lost_is_told_again() {
+    let mut server = Server::start_with(Data::Everything).await;
+    let (a, b) = nodes(&server).await;
+    b.enter("r", member("bob"), None).await.unwrap();
+    a.enter("r", member("ann"), None).await.unwrap();
+    let key = format!("{{chat}}:members:{}:r", server.incarnation("a").await);
+    let before = server.try_bytes(&[b"HGET", key.as_bytes(), b"ann"]).await.unwrap();
+    let redis::Value::BulkString(before) = before else { panic!("{before:?}") };
+    a.set_profile("r", "ann", profile("away"));
+    b.until_profile("r", "ann", &profile("away")).await;
+    server.try_bytes(&[b"HSET", key.as_bytes(), b"ann", &before]).await.unwrap();
+    server.kill();
+    server.spawn().await;
+    let is_it = |event: &RoomEvent| event.profile() == Some(profile("away"));
+    let is_told = |heard: &[Event]| {
+        heard.iter().filter(|event| matches!(event, Event::Room(event) if is_it(event))).count() == 2
+    };
+    b.until("that it is told again", is_told).await;
 }
 
 /// Rule: no renewal makes a fenced incarnation valid again, because others may have removed its members.

@@ -142,8 +142,8 @@ async fn the_roster_has_profiles_of_all_nodes_in_pages() {
     }
     a.enter("r", member("hidden").hidden(), None).await.unwrap();
     let changed = Profile { state: Some(Bytes::from_static(b"away")), ..profile("n1") };
-    b.set_profile("r", "m1:x", changed.clone(), "m1 is away");
-    a.until_body("r", "m1 is away").await;
+    b.set_profile("r", "m1:x", changed.clone());
+    a.until_profile("r", "m1:x", &changed).await;
     let stamp = a.events("r").last().unwrap().stamp;
     assert_eq!((stamp.event, stamp.seq), (7, 5), "the change has no frame");
     let (mut after, mut found) = (0, Vec::new());
@@ -160,7 +160,7 @@ async fn the_roster_has_profiles_of_all_nodes_in_pages() {
     assert_eq!(found[1].profile, changed);
     assert!(found.iter().all(|entry| entry.epoch == stamp.epoch));
     // It is not a member of this node.
-    a.set_profile("r", "m1:x", Profile::default(), "");
+    a.set_profile("r", "m1:x", Profile::default());
     a.publish("r", None, None, b"after that").await.unwrap();
     a.until_body("r", "after that").await;
     assert_eq!(a.events("r").last().unwrap().stamp.event, 8);

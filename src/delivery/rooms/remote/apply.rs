@@ -86,7 +86,7 @@ impl Rooms {
                     state.room.move_to_end(id);
                     state.first_page.clear();
                     state.follow(&order, None, &frame);
-                    self.restore_profile(room, state, id, &name, profile);
+                    state.restore_profile(id, &name, profile);
                     return Ok(());
                 }
                 // Its current stay may be newer, if its session has moved to this node.
@@ -148,34 +148,6 @@ impl Rooms {
         }
     }
 
-    /// All members have just heard of an enter with this profile, which is the one that the member had at first. Tells
-    /// them its current one.
-    fn restore_profile(
-        &self,
-        room: &LiveRoom,
-        state: &mut RoomState,
-        id: ConnectionId,
-        name: &Name,
-        first: Profile,
-    ) {
-        let Some(current) = state.room.profile(id).map(|current| (**current).clone()) else { return };
-        let first = Profile { granted: current.granted.clone(), is_hidden: current.is_hidden, ..first };
-        state.change_profile(id, name, |profile| *profile = first);
-        self.change_profile(room, state, id, name, |profile| *profile = current);
-    }
-
-    /// If this node has entered its members again meanwhile, the others know the profiles that the members had at first. Tells
-    /// them the current ones.
-    fn repeat_profiles(&self, room: &LiveRoom, state: &RoomState) {
-        let Some(remote) = &self.remote else { return };
-        for member in state.room.members().iter() {
-            let profile = state.room.profile(member.id);
-            if profile.is_some_and(|profile| profile.state.is_some() || profile.info != profile.granted) {
-                remote.set_profile(room.id(), state, member.id, &member.name);
-            }
-        }
-    }
-
     /// Applies a transient frame.
     pub(crate) fn apply_transient(&self, room: &RoomId, body: &[u8]) {
         let Some(room) = self.registry.get(room.as_str()) else { return };
@@ -201,12 +173,9 @@ impl Rooms {
         log: &[LoggedEvent],
     ) {
         let now = self.now();
-        let missed = self.registry.visit(room, |room, state| {
+        let missed = self.registry.visit(room, |_, state| {
             let missed = state.follow_from(stamp, members);
             state.fill_history(now, log);
-            if !missed.is_empty() {
-                self.repeat_profiles(room, state);
-            }
             missed
         });
         for handle in missed {
@@ -235,6 +204,15 @@ impl RoomState {
             remote.set_lost(entry, true);
             self.first_page.clear();
         }
+    }
+
+    /// Members have just heard of an enter of a member of this node with this profile, which is the one that the member had
+    /// at first. Tells them its current one. Other nodes learn of that from the broker.
+    fn restore_profile(&mut self, id: ConnectionId, name: &Name, first: Profile) {
+        let Some(current) = self.room.profile(id).map(|current| (**current).clone()) else { return };
+        let first = Profile { granted: current.granted.clone(), is_hidden: current.is_hidden, ..first };
+        self.change_profile(id, name, |profile| *profile = first);
+        self.change_profile(id, name, |profile| *profile = current);
     }
 
     /// A member of another node has this profile from now on.

@@ -143,7 +143,7 @@ impl Remote {
     pub(super) fn set_profile(&self, room: &RoomId, state: &RoomState, id: ConnectionId, name: &Name) {
         let Some(entry) = state.remote.as_ref().and_then(|remote| remote.entry_of(id)) else { return };
         let profile = state.room.profile(id).map(|profile| (**profile).clone()).unwrap_or_default();
-        self.broker.set_profile(room, entry, name, &profile, wire::encode_profile(name, &profile));
+        self.broker.set_profile(room, entry, name, &profile);
     }
 
     /// Whether an enter with `name` is refused because of an anonymous member that has the name `held`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tower_chat_rooms_redis::{Event, NewMember, Node, RoomEvent, Settings, Stamp};
+use tower_chat_rooms_redis::{Event, NewMember, Node, Profile, RoomEvent, Settings, Stamp};
 
 /// For what takes a moment, on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -86,6 +86,19 @@ impl TestNode {
             _ => false,
         };
         self.until(&format!("{body:?} in {room}"), |heard| heard.iter().any(is_it)).await;
+    }
+
+    /// Waits until it has heard that a member has this profile.
+    pub(crate) async fn until_profile(&self, room: &str, member: &str, profile: &Profile) {
+        let is_it = |event: &Event| match event {
+            Event::Room(event) => {
+                *event.room == *room
+                    && event.member.as_deref() == Some(member)
+                    && event.profile().as_ref() == Some(profile)
+            }
+            _ => false,
+        };
+        self.until(&format!("{profile:?} of {member}"), |heard| heard.iter().any(is_it)).await;
     }
 }
 
