@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tower_chat_rooms::store::{MessageStore, PageRange, StoredMessage};
 use tower_chat_rooms::{MessageId, RoomId};
-use tower_chat_rooms_client::{Client, ClientEvent};
+use tower_chat_rooms_client::{Client, ClientEvent, ClientSender};
 use tower_chat_rooms_store::SqliteStore;
 
 use crate::PATIENCE;
@@ -20,6 +19,9 @@ const ROOM: &str = "r";
 
 /// Clients that send.
 const WRITERS: u64 = 3;
+
+/// What the last message says.
+const END: &str = "end";
 
 /// A database file in a folder of its own, which is removed with it.
 struct Database(PathBuf);
@@ -104,42 +106,41 @@ struct Heard {
     gaps: u64,
 }
 
-/// Sends numbered messages until it is told to stop. Returns those that were acknowledged.
+/// Sends numbered messages until it is told to stop. Returns how many it has sent; all of them were acknowledged.
 async fn write(
-    client: Client,
+    sender: ClientSender,
     writer: u64,
-    is_over: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-) -> (u64, Heard) {
-    let sender = client.sender();
-    let reading = tokio::spawn(read(client, is_over.clone()));
+    is_over: watch::Receiver<bool>,
+    acknowledged: watch::Sender<u64>,
+) -> u64 {
     let mut sent = 0;
-    while !is_over.load(Ordering::Relaxed) {
+    while !*is_over.borrow() {
         // Several at a time, so that some wait while the server stores others.
         let sendings: Vec<_> = (0..4).map(|n| sender.send(&format!("{writer}-{}", sent + n))).collect();
         for sending in sendings {
             timeout(PATIENCE, sending).await.expect("it is acknowledged in time").expect("it is sent");
             sent += 1;
-            acknowledged.fetch_add(1, Ordering::Relaxed);
+            acknowledged.send_modify(|acknowledged| *acknowledged += 1);
         }
     }
-    (sent, reading.await.expect("it reads"))
+    sent
 }
 
-/// Reads until nothing has come for a while after the end.
-async fn read(mut client: Client, is_over: Arc<AtomicBool>) -> Heard {
+/// Reads until the last message.
+async fn read(mut client: Client) -> Heard {
     let mut heard = Heard::default();
     loop {
-        match timeout(Duration::from_secs(1), client.recv()).await {
-            Ok(Some(ClientEvent::Message(frame))) => {
+        match client.recv().await.expect("the client stays") {
+            ClientEvent::Message(frame) => {
                 let text = frame.message().as_str().expect("a text").to_owned();
+                let is_end = text == END;
                 heard.messages.push((text, frame.id().expect("it has an id")));
+                if is_end {
+                    return heard;
+                }
             }
-            Ok(Some(ClientEvent::Gap { .. } | ClientEvent::Overflow { .. })) => heard.gaps += 1,
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("the client is closed"),
-            Err(_) if is_over.load(Ordering::Relaxed) => return heard,
-            Err(_) => {}
+            ClientEvent::Gap { .. } | ClientEvent::Overflow { .. } => heard.gaps += 1,
+            _ => {}
         }
     }
 }
@@ -154,41 +155,50 @@ async fn no_acknowledged_message_is_lost_in_a_crash() {
     let database = Database::new("crashes");
     let mut server = start("127.0.0.1:0", &database).await;
     let address = server.address().to_string();
-    let (is_over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let reader = tokio::spawn(read(client(&server, "reader").await, is_over.clone()));
-    let mut writers: Vec<JoinHandle<(u64, Heard)>> = Vec::new();
-    // All of them are there before the first message.
-    let mut clients = Vec::new();
+    let (is_over, acknowledged) = (watch::Sender::new(false), watch::Sender::new(0));
+    let last = client(&server, "reader").await;
+    let last_sender = last.sender();
+    let mut readers = vec![("reader".to_owned(), tokio::spawn(read(last)))];
+    let mut senders = Vec::new();
     for writer in 0..WRITERS {
-        clients.push((writer, client(&server, &format!("writer {writer}")).await));
+        let name = format!("writer {writer}");
+        let client = client(&server, &name).await;
+        senders.push((writer, client.sender()));
+        readers.push((name, tokio::spawn(read(client))));
     }
-    for (writer, client) in clients {
-        writers.push(tokio::spawn(write(client, writer, is_over.clone(), acknowledged.clone())));
-    }
+    // All clients are there before the first message.
+    let writers: Vec<JoinHandle<u64>> = senders
+        .into_iter()
+        .map(|(writer, sender)| {
+            tokio::spawn(write(sender, writer, is_over.subscribe(), acknowledged.clone()))
+        })
+        .collect();
     let mut random = 1_u64;
     for crash in 1..=crashes {
         // At a random moment after all clients may be back: some messages were acknowledged since the last crash.
-        let before = acknowledged.load(Ordering::Relaxed);
-        let start_of_wait = Instant::now();
-        while acknowledged.load(Ordering::Relaxed) < before + 3 {
-            assert!(start_of_wait.elapsed() < PATIENCE, "nothing is acknowledged after crash {}", crash - 1);
-            sleep(Duration::from_millis(1)).await;
-        }
+        let goal = *acknowledged.borrow() + 3;
+        let mut acknowledged = acknowledged.subscribe();
+        let goes_on = timeout(PATIENCE, acknowledged.wait_for(|acknowledged| *acknowledged >= goal)).await;
+        goes_on
+            .unwrap_or_else(|_| panic!("nothing is acknowledged after crash {}", crash - 1))
+            .expect("it counts");
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         sleep(Duration::from_micros(random >> 33 & 0xffff)).await;
         server.signal("KILL");
         server.wait().await;
         server = start(&address, &database).await;
     }
-    // The clients catch up.
-    sleep(Duration::from_secs(1)).await;
-    is_over.store(true, Ordering::Relaxed);
+    is_over.send_replace(true);
     let mut sent = Vec::new();
-    let mut all_heard = vec![("reader".to_owned(), reader.await.expect("it reads"))];
-    for (n, writer) in writers.into_iter().enumerate() {
-        let (count, heard) = writer.await.expect("it writes");
-        sent.push(count);
-        all_heard.push((format!("writer {n}"), heard));
+    for writer in writers {
+        sent.push(writer.await.expect("it writes"));
+    }
+    let end = timeout(PATIENCE, last_sender.send(END)).await;
+    end.expect("it is acknowledged in time").expect("it is sent");
+    let mut all_heard = Vec::new();
+    for (name, reader) in readers {
+        let heard = timeout(PATIENCE, reader).await.expect("it receives the last message in time");
+        all_heard.push((name, heard.expect("it reads")));
     }
     let stored = database.messages().await;
     println!("{crashes} crashes, {} messages stored, {sent:?} acknowledged", stored.len());
@@ -199,7 +209,7 @@ async fn no_acknowledged_message_is_lost_in_a_crash() {
     let ids: BTreeMap<u64, String> =
         stored.iter().map(|message| (message.id().as_u64(), text(message))).collect();
     let mut next: HashMap<&str, u64> = HashMap::new();
-    for text in ids.values() {
+    for text in ids.values().filter(|text| *text != END) {
         let (writer, number) = text.split_once('-').expect("two numbers");
         let expected = next.entry(writer).or_default();
         assert_eq!(number.parse(), Ok(*expected), "writer {writer}: each once, in order");
