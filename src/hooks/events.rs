@@ -13,6 +13,8 @@ use crate::protocol::close::LeaveReason;
 ///
 /// Each `entered` is followed by exactly one `left` for the same membership, no matter what ends it. Each `online` is
 /// followed by exactly one `offline` for the same user, and all other callbacks of the user are called between them.
+/// There is one exception: with a [store](crate::ChatRoomsBuilder::store), a member may leave while its message is being
+/// stored. Then `message` is called after `left`, and perhaps after `offline`.
 ///
 /// If several nodes share a [broker](crate::ChatRoomsBuilder::broker), this is true of all nodes together. Each
 /// callback is called on one node, usually the node of the connection. If that node [is

@@ -12,6 +12,20 @@ use crate::server::Server;
 
 const MESSAGES: usize = 160;
 
+/// Counts how often the page asks for earlier messages.
+const COUNT_REQUESTS: &str = r#"
+    const { send } = WebSocket.prototype;
+    window.requests = 0;
+    WebSocket.prototype.send = function (text) {
+        if (JSON.parse(text).event === 'history') window.requests += 1;
+        send.call(this, text);
+    };
+"#;
+
+/// Waits until the page has handled that its user has scrolled.
+const FRAMES: &str =
+    "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
+
 #[tokio::test]
 async fn earlier_messages_are_shown_while_the_user_scrolls_up() {
     let folder = std::env::temp_dir().join(format!("chat-history-{}", std::process::id()));
@@ -30,6 +44,7 @@ async fn earlier_messages_are_shown_while_the_user_scrolls_up() {
     assert_eq!(bob.texts().await, [&newest[..], &["You joined as Bob".to_owned()]].concat());
     assert_eq!(bob.own_texts().await, [] as [&str; 0], "the ids of members are not used again");
     keep("history", &picture(&bob).await);
+    bob.value(&format!("(() => {{ {COUNT_REQUESTS} }})()")).await;
     for shown in [100, 150, MESSAGES] {
         let first = line(MESSAGES - shown);
         bob.value("document.querySelector('#log').scrollTop = 10").await;
@@ -42,8 +57,10 @@ async fn earlier_messages_are_shown_while_the_user_scrolls_up() {
     let mut all: Vec<String> = (0..MESSAGES).map(line).collect();
     all.push("You joined as Bob".to_owned());
     assert_eq!(bob.texts().await, all);
-    // There are no others.
+    // It does not ask for others: it knows that there are none.
     bob.value("document.querySelector('#log').scrollTop = 0").await;
+    bob.value(FRAMES).await;
+    assert_eq!(bob.value("window.requests").await, 3);
     let ann = Page::enter_new(&browser, &server, "Ann", "tea").await;
     ann.say("hello").await;
     bob.until_text("Ann: hello").await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -11,6 +11,7 @@ use tower_chat_rooms::store::{MAX_PAGE, MessageStore, PageRange, StoredMessage};
 use tower_chat_rooms::{MessageId, RoomId};
 use tower_chat_rooms_store::PostgresStore;
 
+use crate::PATIENCE;
 use crate::server::Server;
 
 /// What a writer has appended to its room.
@@ -47,7 +48,8 @@ impl Writer {
     }
 
     async fn append(&self, room: &RoomId, messages: &[StoredMessage]) -> bool {
-        loop {
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
             match timeout(self.patience, self.store.append(room, messages)).await {
                 Ok(Ok(ids)) => {
                     assert!(ids.iter().eq(messages.iter().map(StoredMessage::id).collect::<Vec<_>>().iter()));
@@ -59,6 +61,7 @@ impl Writer {
                 _ => sleep(Duration::from_millis(10)).await,
             }
         }
+        panic!("the store takes no messages");
     }
 }
 
@@ -94,7 +97,8 @@ impl Writers {
     /// Waits for so many more answers.
     async fn until_answers(&self, more: u64) {
         let goal = *self.answers.borrow() + more;
-        self.answers.subscribe().wait_for(|answers| *answers >= goal).await.unwrap();
+        let mut answers = self.answers.subscribe();
+        timeout(PATIENCE, answers.wait_for(|answers| *answers >= goal)).await.expect("it goes on").unwrap();
     }
 
     /// Ends the writers, and checks that what was answered is there once, and that nothing is there in part.
@@ -119,7 +123,7 @@ impl Writers {
     }
 }
 
-async fn all(store: &PostgresStore, room: &RoomId) -> Vec<StoredMessage> {
+pub(crate) async fn all(store: &PostgresStore, room: &RoomId) -> Vec<StoredMessage> {
     let mut all: Vec<StoredMessage> = Vec::new();
     loop {
         let range = PageRange::After(
@@ -137,7 +141,7 @@ async fn all(store: &PostgresStore, room: &RoomId) -> Vec<StoredMessage> {
 async fn a_crash_loses_no_message_that_was_answered() {
     let mut server = Server::start().await;
     let store = server.store().await;
-    let writers = Writers::start(&store, Duration::from_secs(60));
+    let writers = Writers::start(&store, PATIENCE);
     for _ in 0..3 {
         writers.until_answers(100).await;
         server.kill();
@@ -167,11 +171,11 @@ async fn a_frozen_server_loses_no_message_and_no_connection() {
 async fn dead_connections_do_not_use_up_the_pool() {
     let server = Server::start().await;
     let store = server.store().await;
-    append_to_rooms(&store, Duration::from_secs(60)).await.unwrap();
+    append_to_rooms(&store, PATIENCE).await.unwrap();
     let frozen = server.freeze_connections();
     append_to_rooms(&store, Duration::from_secs(1)).await.unwrap_err();
     // These get new connections.
-    append_to_rooms(&store, Duration::from_secs(60)).await.unwrap();
+    append_to_rooms(&store, PATIENCE).await.unwrap();
     drop(frozen);
 }
 

@@ -7,4 +7,10 @@
 
 mod faults;
 mod messages;
+mod rooms;
 mod server;
+
+use std::time::Duration;
+
+/// For what takes a moment, on a machine with much else to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);

@@ -5,11 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tower_chat_rooms_store::PostgresStore;
 use tower_chat_rooms_store::sqlx::{self, Connection, PgConnection};
+
+use crate::PATIENCE;
 
 /// A Postgres server in a directory of its own, on a Unix socket. It ends with the test.
 pub(crate) struct Server {
@@ -57,13 +59,34 @@ impl Server {
             send("KILL", &processes);
             let _ = process.wait();
             // Until all have ended, another server cannot use their directory.
+            let begin = Instant::now();
             while processes.iter().any(|id| is_running(*id)) {
+                assert!(begin.elapsed() < PATIENCE, "some of {processes:?} don't end");
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
     }
 
-    /// Starts the server after [`Server::kill`].
+    /// Asks the server to end, and waits until it accepts no further connections. It goes on with those that are open.
+    pub(crate) async fn begin_shutdown(&self) {
+        send("TERM", &[self.id()]);
+        let begin = Instant::now();
+        while PgConnection::connect(&self.url("postgres")).await.is_ok() {
+            assert!(begin.elapsed() < PATIENCE, "postgres accepts connections");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends all connections and the server.
+    pub(crate) fn end_shutdown(&mut self) {
+        send("INT", &[self.id()]);
+        if let Some(mut process) = self.process.take() {
+            let status = process.wait().unwrap();
+            assert!(status.success(), "postgres has ended with {status}");
+        }
+    }
+
+    /// Starts the server after it has ended.
     pub(crate) async fn spawn(&mut self) {
         assert!(self.process.is_none());
         let mut command = self.command("postgres");
@@ -71,7 +94,9 @@ impl Server {
         command.args(["-h", "", "-c", "max_connections=60", "-c", "shared_buffers=16MB"]);
         let log = fs::File::create(self.directory.join("log")).unwrap();
         self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        while PgConnection::connect(&self.url("postgres")).await.is_err() {
+        let begin = Instant::now();
+        while let Err(error) = PgConnection::connect(&self.url("postgres")).await {
+            assert!(begin.elapsed() < PATIENCE, "postgres accepts no connections: {error}");
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
                 let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
                 panic!("postgres has ended with {status}:\n{log}");
