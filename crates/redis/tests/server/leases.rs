@@ -153,8 +153,8 @@ async fn a_resume_window_begins_with_the_fence() {
     assert_eq!(server.command::<Vec<String>>(&["KEYS", "*session*"]).await, [] as [&str; 0]);
 }
 
-/// Rule: the sessions of a lost node end after its members have left. Should it come back before, it would take them for
-/// sessions of other nodes, and nobody would tell of its members.
+/// Rule: the sessions of a lost node end after its members have left. If they ended before and the node came back, it
+/// would take them for sessions of other nodes, and nobody would report its members as gone.
 #[tokio::test]
 async fn sessions_of_a_lost_node_are_kept_until_their_members_have_left() {
     let server = Server::start().await;
