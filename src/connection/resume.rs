@@ -83,7 +83,7 @@ fn unavailable(connection: &Connection) -> End {
 /// other nodes.
 async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Result<Vec<ResumeToken>, End> {
     let mut here = Vec::with_capacity(tokens.len());
-    // Whether there is a session that will have the token of this connection.
+    // Whether one of the sessions gets the token of this connection.
     let mut has_session = false;
     for token in tokens {
         let is_known = connection.attachment().knows(token);

@@ -57,7 +57,8 @@ pub(crate) enum Calling {
 pub(super) struct Turn {
     hooks: MessageHooks,
     room: Arc<LiveRoom>,
-    /// Whether a task has the turn. If it is dropped, its runtime has ended, and no other task can be spawned.
+    /// Whether a task has the turn. If such a turn is dropped before it is over, the runtime has ended, and no other
+    /// task can be spawned.
     is_in_task: bool,
     is_over: bool,
 }

@@ -105,7 +105,7 @@ async fn rooms_come_in_pages_by_members() {
     assert_eq!(by_id, ["", "a", "a/b c&d", "b", "c"]);
 }
 
-/// Rooms that are there all the time are on exactly one page, whatever happens meanwhile.
+/// Rooms that exist all the time are on exactly one page, whatever happens in the meantime.
 #[tokio::test(start_paused = true)]
 async fn pages_of_rooms_by_id_are_stable() {
     let rooms = default_rooms();

@@ -112,7 +112,7 @@ export function room({ id = '', after }) {
       facts.show([
         ['Members', `${count(shown.online)} of ${limit(shown.max_members)}`], ['On this node', count(shown.here)], ['Hidden', count(shown.hidden)], ['Users', count(shown.users)],
         ['Frames/s', rate(shown.rate)], ['Members see', PRESENCE[shown.presence] ?? shown.presence],
-        ['Position', `${count(shown.position.seq)} (epoch ${shown.position.epoch})`], ['Senders', shown.holds_senders ? 'held back by a slow member' : 'not held back'],
+        ['Position', `${count(shown.position.seq)} (epoch ${shown.position.epoch})`], ['Senders', shown.holds_senders ? 'held back by a slow consumer' : 'not held back'],
       ]);
       table.show(shown.members, ({ connection }) => connection, 'No more members.');
       pager.show('room', { id, after }, shown.next);

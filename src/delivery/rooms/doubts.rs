@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_messages_fail_each_goes_out_once_if_it_is_sent_again() {
+    fn each_failed_message_goes_out_once_if_it_is_sent_again() {
         let (mut doubts, room) = (Doubts::new(SystemTime::UNIX_EPOCH), RoomId::from("r"));
         let failed = 2 * MAX_DOUBTS as u64;
         (1..=failed).for_each(|n| doubts.note_failed(&room, id(n)));

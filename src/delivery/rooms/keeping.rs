@@ -226,7 +226,7 @@ impl Rooms {
                 }
             });
         if !is_in_order {
-            // Before the store is known, it stays unknown.
+            // It stays `None` until the latest id in the store is known.
             queue.in_order_after = queue.in_order_after.map(|_| state.last_id());
         }
         state.store_queue = Some(queue);

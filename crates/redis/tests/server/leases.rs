@@ -187,7 +187,7 @@ async fn sessions_of_a_lost_node_are_kept_until_their_members_have_left() {
     other.close().await;
 }
 
-/// Rule: the same, if the other node does not look at the members because they have time left, as far as it knows.
+/// Rule: the same holds if the other node does not check the members because, as far as it knows, they have time left.
 #[tokio::test]
 async fn a_session_does_not_end_before_its_member_because_of_the_clock() {
     let server = Server::start().await;
