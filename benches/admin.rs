@@ -1,7 +1,7 @@
 //! What the admin view costs with 10,000 rooms of five members: `cargo bench --bench admin`.
 //!
-//! Prints how long each request takes, and how long the host's calls to send to a room take while nobody looks, and while
-//! somebody looks without a pause. These calls need the same locks as clients that enter and send.
+//! Prints how long each request takes, and how long the host's calls to send to a room take while nobody uses the view,
+//! and while somebody uses it without a pause. These calls need the same locks as clients that enter and send.
 
 use std::io;
 use std::pin::Pin;

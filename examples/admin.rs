@@ -31,17 +31,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 pub(crate) fn app(rooms: &ChatRooms, token: &str) -> Router {
     let guard = from_fn_with_state(Arc::from(token), operators_only);
-    // With the middleware, it is guarded. It is read-only but for the actions that are allowed here.
+    // The middleware below guards the view. Apart from the actions that are allowed here, it is read-only.
     let admin = rooms.admin().allow_kick().allow_close_room().guarded_by_host();
     Router::new()
         .nest_service("/admin", admin)
-        // It guards only the routes before it.
+        // The middleware guards only the routes that are added before it.
         .layer(guard)
         .route_service("/", rooms.page())
         .route_service("/chat", rooms.service())
 }
 
-/// Lets only those pass who know the token. In production, use TLS: otherwise, anyone on the way can read the token.
+/// Lets only requests with the token pass. In production, use TLS. Otherwise, anyone on the network path can read the
+/// token.
 async fn operators_only(State(token): State<Arc<str>>, request: Request, next: Next) -> Response {
     if given_token(request.headers()).is_some_and(|given| is_same(&given, &token)) {
         return next.run(request).await;

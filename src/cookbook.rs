@@ -1,7 +1,8 @@
 //! Recipes for common tasks.
 //!
-//! Each page has the shortest complete code for its task, with a test that shows what it does, and says what to know about
-//! it. The tests are written with [`testing`](crate::testing). The same pages are in the repository in `docs/cookbook`.
+//! Each page shows the shortest complete code for its task, with a test that shows what it does, and explains what you
+//! need to know about it. The tests are written with [`testing`](crate::testing). The same pages are in the repository
+//! in `docs/cookbook`.
 //!
 //! This module exists only in the documentation.
 

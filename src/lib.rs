@@ -133,7 +133,7 @@
 //! # Admin view
 //!
 //! [`ChatRooms::admin`] is a page, and JSON for programs, that shows nodes, rooms, connections and users to those who
-//! operate the chat. You guard it ([`Admin`]).
+//! operate the chat. You have to guard it: see [`Admin`].
 //!
 //! # Features
 //!

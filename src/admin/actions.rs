@@ -10,7 +10,7 @@ use crate::chat_rooms::ChatRooms;
 use crate::config::Drain;
 use crate::http::origin::Origins;
 
-/// A form of another site cannot send it, and a script of another site would have to ask first.
+/// A form on another site cannot send this header, and a script on another site needs the server's permission first.
 const HEADER: &str = "x-chat-admin";
 
 /// The actions that the host has allowed.
@@ -43,7 +43,7 @@ impl Actions {
         }
     }
 
-    /// Does something, if it is allowed.
+    /// Performs an action, if it is allowed.
     pub(super) async fn run(
         &self,
         rooms: &ChatRooms,
@@ -66,14 +66,14 @@ impl Actions {
                 Ok(json!({ "connections": progress.connections, "closed": progress.closed }))
             }
             _ => Err(Refused::not_allowed(format!(
-                "this view does not allow it; where it is built, call `Admin::{}`",
+                "this view does not allow the action; to allow it, call `Admin::{}`",
                 action.setting()
             ))),
         }
     }
 }
 
-/// Closes a connection, or all connections of a user, on whatever node.
+/// Closes a connection, or all connections of a user, on any node.
 async fn kick(rooms: &ChatRooms, mut query: Query) -> Result<Value, Refused> {
     if let Some(user) = query.take("user") {
         query.finish()?;
@@ -113,7 +113,7 @@ impl Action {
 pub(super) fn check_source(parts: &Parts) -> Result<(), Refused> {
     if !parts.headers.contains_key(HEADER) {
         return Err(Refused::foreign(
-            "send the header `X-Chat-Admin: 1`, which shows that no form of another site has sent this",
+            "send the header `X-Chat-Admin: 1`, which shows that the request is not from a form on another site",
         ));
     }
     let is_foreign = parts

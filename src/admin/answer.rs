@@ -18,7 +18,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// Other origins can neither read nor embed an answer. Nothing is kept by browsers and proxies.
+/// Other origins can neither read nor embed an answer. Browsers and proxies do not cache it.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
     (CONTENT_SECURITY_POLICY, POLICY),
@@ -27,13 +27,13 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Why a request has no other answer.
+/// Why a request was refused.
 #[derive(Debug)]
 pub(super) struct Refused {
     status: StatusCode,
     code: &'static str,
     text: Cow<'static, str>,
-    /// The methods that are allowed, if the method is the reason.
+    /// The allowed methods, if the method is the reason.
     methods: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ impl Refused {
         Refused::new(StatusCode::FORBIDDEN, "not_allowed", text)
     }
 
-    /// The request may come from a page of somebody else.
+    /// The request may come from a page of another site.
     pub(super) fn foreign(text: &'static str) -> Refused {
         Refused::new(StatusCode::FORBIDDEN, "foreign", text)
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BinaryHeap;
 
-/// The first entries of an order that come after a cursor. It holds no more than a page, however many are offered.
+/// The first entries after a cursor, in order. It holds at most a page, no matter how many entries are offered.
 #[derive(Debug)]
 pub(super) struct Listing<K, V> {
     after: Option<K>,
     limit: usize,
-    /// One entry more than the page, to know whether there is another one. The last one is on top.
+    /// The entries of the page and one more, which shows whether there is another page. The last one is on top.
     first: BinaryHeap<Entry<K, V>>,
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The pages together are the list in order, in whatever order the entries are offered.
+        /// Together, the pages are the list in order, no matter in which order the entries are offered.
         #[test]
         fn pages_are_the_sorted_list(
             keys in prop::collection::hash_set(0..1000_u32, 0..60).prop_map(Vec::from_iter),

@@ -1,4 +1,4 @@
-//! The admin view: a page and JSON about what is going on, for those who operate the chat.
+//! The admin view: a page and JSON that show the current state to those who operate the chat.
 
 mod actions;
 mod answer;
@@ -38,9 +38,9 @@ const READ: &str = "GET, HEAD";
 ///
 /// # Guard it
 ///
-/// **The view does not check who asks.** It shows the addresses of clients, and who is in which room. Put it behind a
-/// middleware that does, or listen for it where only operators can connect. By calling [`guarded_by_host`], you say that
-/// you do. Without that call it is not a service:
+/// **The view does not check who sends a request.** It shows the addresses of clients, and who is in which room. Put it
+/// behind a middleware that checks this, or serve it on an address that only operators can connect to. By calling
+/// [`guarded_by_host`], you confirm that you have done so. Without this call, it is not a service:
 ///
 /// ```compile_fail,E0277
 /// let rooms = tower_chat_rooms::ChatRooms::builder().build().unwrap();
@@ -74,7 +74,7 @@ const READ: &str = "GET, HEAD";
 /// let admin = rooms.admin().allow_kick().guarded_by_host();
 /// let app: Router = Router::new()
 ///     .nest_service("/admin", admin)
-///     // It guards all routes that come before it.
+///     // It guards all routes that are added before it.
 ///     .layer(from_fn(operators_only))
 ///     .route_service("/chat", rooms.service());
 /// # drop(app);
@@ -82,10 +82,10 @@ const READ: &str = "GET, HEAD";
 /// # }
 /// ```
 ///
-/// # Where it is mounted
+/// # Where to mount it
 ///
-/// `nest_service` of axum removes the prefix from the path. If your router does not, or if you have none, as with hyper,
-/// name the prefix with [`at`](Admin::at). The page works with and without a slash at the end.
+/// `nest_service` of axum removes the prefix from the path. If your router does not do this, or if you have no router,
+/// as with hyper, pass the prefix to [`at`](Admin::at). The page works with and without a slash at the end.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -127,14 +127,16 @@ const READ: &str = "GET, HEAD";
 /// | `stats` | the numbers of [`Stats`](crate::Stats) |
 ///
 /// Ids are parameters instead of segments of the path, because the id of a room may be empty or `..`, or contain slashes,
-/// which browsers and proxies change in a path. Ids of connections are texts, because JavaScript rounds large numbers.
+/// which browsers and proxies change in a path. Ids of connections are strings, because JavaScript rounds large
+/// numbers.
 ///
-/// Lists have pages: 100 entries, or `limit=N` up to 1,000. If there are more, `next` is present. Ask for the next page
-/// with `after=NEXT`. In `room`, `users` and `rooms?sort=id`, each entry that is there all the time is on exactly one
-/// page. The other orders of rooms change while you look: a room may then be on two pages, or on none.
+/// Lists come in pages of 100 entries, or of another number with `limit=N`, up to 1,000. If there are more entries,
+/// `next` is present. Ask for the next page with `after=NEXT`. In `room`, `users` and `rooms?sort=id`, each entry that
+/// exists all the time is on exactly one page. The other orders of rooms change between requests, so a room may be on
+/// two pages, or on none.
 ///
-/// `rate` is the number of frames per second: messages, enters and leaves. It is the difference of the room's positions
-/// at two requests, at least two seconds and at most a minute apart, so that messages cost nothing more. It is `null` until
+/// `rate` is the number of frames per second: messages, enters and leaves. It is computed from the room's positions at
+/// two requests, at least two seconds and at most a minute apart, so messages cost nothing extra. It is `null` until
 /// the second request.
 ///
 /// With a [broker](crate::ChatRoomsBuilder::broker), rooms, connections and users are those of this node. The number of
@@ -144,21 +146,21 @@ const READ: &str = "GET, HEAD";
 ///
 /// # Actions
 ///
-/// | request | does | allowed by |
+/// | request | action | allowed by |
 /// |---|---|---|
 /// | `POST kick?connection=ID` or `POST kick?user=ID` | [`AllNodes::kick`](crate::AllNodes::kick), [`AllNodes::kick_user`](crate::AllNodes::kick_user) | [`allow_kick`](Admin::allow_kick) |
 /// | `POST close-room?id=ROOM` | [`AllNodes::close_room`](crate::AllNodes::close_room) | [`allow_close_room`](Admin::allow_close_room) |
 /// | `POST drain` | [`ChatRooms::drain`], on this node | [`allow_drain`](Admin::allow_drain) |
 ///
-/// A request needs the header `X-Chat-Admin: 1`, and is refused if a page of another origin has sent it. So no other
-/// site can use the credentials of an operator who visits it. Each action is logged at the level `info`.
+/// A request needs the header `X-Chat-Admin: 1`, and is refused if a page of another origin has sent it. This way, no
+/// other site can use the credentials of an operator who visits it. Each action is logged at the level `info`.
 ///
 /// # Cost
 ///
-/// The view costs nothing while nobody looks. A request looks at one part of the rooms or users after the other, and keeps
-/// only those of its page. It takes no lock for longer than it takes to copy a page. Among 10,000 rooms and 50,000
-/// connections, an answer takes 2 to 40 ms on a machine that is busy with other work. The page asks every three seconds,
-/// and not while it is hidden.
+/// The view costs nothing while nobody uses it. A request goes through the rooms or users in parts, and keeps only the
+/// entries of its page. It holds no lock for longer than it takes to copy a page. Among 10,000 rooms and 50,000
+/// connections, an answer takes 2 to 40 ms on a machine that is busy with other work. The page sends a request every
+/// three seconds, but not while it is hidden.
 ///
 /// [`guarded_by_host`]: Admin::guarded_by_host
 #[must_use = "an admin view is a service only after `guarded_by_host`"]
@@ -183,14 +185,14 @@ pub struct AdminFuture(Pin<Box<dyn Future<Output = Response<AssetBody>> + Send>>
 
 impl ChatRooms {
     /// Returns the settings of an admin view: a page and JSON about nodes, rooms, connections and users, for those who
-    /// operate the chat. It does not check who asks, so you have to guard it: see [`Admin`].
+    /// operate the chat. It does not check who sends a request, so you have to guard it: see [`Admin`].
     pub fn admin(&self) -> Admin {
         Admin { rooms: self.clone(), actions: Actions::default(), at: None }
     }
 }
 
 impl Admin {
-    /// Says that the paths of requests start with this prefix. By default, your router has removed it.
+    /// Sets the prefix with which the paths of requests start. Without it, your router has to remove the prefix.
     ///
     /// # Panics
     ///
@@ -221,8 +223,8 @@ impl Admin {
         self
     }
 
-    /// Makes it a service. By calling this, you say that only operators can reach it, because a middleware of yours checks
-    /// who asks, or because nobody else can connect to its address.
+    /// Turns the settings into a service. By calling this, you confirm that only operators can reach it, because your
+    /// middleware checks who sends a request, or because nobody else can connect to its address.
     pub fn guarded_by_host(self) -> AdminService {
         AdminService(Arc::new(Shared { admin: self, rates: Rates::default() }))
     }
@@ -307,7 +309,7 @@ impl<B> Service<Request<B>> for AdminService {
     }
 
     fn call(&mut self, request: Request<B>) -> AdminFuture {
-        // No request has a body that matters.
+        // The bodies of requests do not matter.
         let (shared, (parts, _)) = (self.0.clone(), request.into_parts());
         AdminFuture(Box::pin(async move {
             let mut response = shared.answer(&parts).await.unwrap_or_else(Refused::into_response);

@@ -14,7 +14,7 @@ pub(super) async fn nodes(engine: &Engine, actions: &Actions, query: Query) -> R
     query.finish()?;
     let own = engine.nodes().map(|nodes| nodes.own());
     let (nodes, is_complete) = match engine.nodes() {
-        // Without an answer of the broker, this node is known all the same.
+        // This node is known even if the broker does not answer.
         Some(nodes) => nodes.all().await.map_or_else(|_| (vec![nodes.own()], false), |nodes| (nodes, true)),
         None => (Vec::new(), true),
     };

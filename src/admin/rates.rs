@@ -1,7 +1,7 @@
 //! How many frames per second the rooms have, without any counter in the path of messages.
 //!
-//! Each frame of a room has the next `seq`. So the number of frames between two requests is the difference of the room's
-//! positions. The positions are read when somebody looks, and kept until somebody looks again.
+//! Each frame of a room has the next `seq`. So the number of frames between two requests is the difference between the
+//! room's positions. A request reads the positions, and they are kept for a later one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::sync::{Mutex, lock};
 /// The positions are read again after this time, no matter how many requests there are.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// After this time, earlier positions say nothing of the present.
+/// Positions that are older than this say nothing about the present.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]

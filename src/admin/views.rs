@@ -54,7 +54,7 @@ impl RoomKey {
 }
 
 fn bad_cursor(cursor: &str) -> Refused {
-    Refused::bad_request(format!("`after` is {cursor:?}; it must be the `next` of the page before"))
+    Refused::bad_request(format!("`after` is {cursor:?}; it must be the `next` of the previous page"))
 }
 
 /// A page of the rooms of this node.
@@ -114,7 +114,7 @@ pub(super) async fn room(engine: &Engine, rates: &Rates, mut query: Query) -> Re
     let snapshot = room.snapshot(after, limit);
     let next =
         snapshot.members.last().filter(|_| snapshot.has_more).map(|last| last.member.place.to_string());
-    // The room's lock is released: whether a member is connected is known to its session.
+    // The room's lock is released. Only a member's session knows whether it is connected.
     let members = snapshot.members.iter().map(|MemberSnapshot { member, profile }| {
         let profile = profile.as_deref();
         json!({

@@ -6,7 +6,7 @@ export function wellFormed(json) {
   return json.replace(/\\(?:ud[89a-f]..|.)/g, (escape) => (escape.length === 6 ? '\ufffd' : escape));
 }
 
-/** The objects in an array; none if it is no array. */
+/** The objects in an array; none if it is not an array. */
 export function objectsIn(array) {
   if (!Array.isArray(array)) return [];
   return array.filter((item) => typeof item === 'object' && item !== null && !Array.isArray(item));

@@ -114,7 +114,7 @@ export class Membership {
     });
   }
 
-  /** Asks for messages. The request waits like a message, and is sent again until it is answered in any way. */
+  /** Asks for messages. The request waits like a message, and is sent again until it is answered, even by a refusal. */
   history(range) {
     return new Promise((resolve, reject) => {
       if (this.#state === 'closed') {

@@ -13,7 +13,7 @@ export class Progress {
   #members = new Set();
   /** Epoch and seq of the last frame of the room; null before the first enter. */
   #position = null;
-  /** Those of all epochs. */
+  /** The latest member ids of this client in all epochs. */
   #allMembers = new Set();
   /** The id of the latest message that the client has; null if the server has no store. */
   #id = null;

@@ -15,8 +15,8 @@ export class Subscription {
   #isAllKnown;
   /** How many messages of the history are still to come. */
   #history;
-  /** Whether the room was entered for the first time. Later, messages from the server's store are missed ones, and those
-   * of the history have come before. */
+  /** Whether the room was entered for the first time. After a later enter, the client has missed the messages from the
+   * server's store, and has already had those of the history. */
   #isFirst;
   #isSending = false;
   #hasEnded = false;

@@ -220,7 +220,7 @@ impl Connection {
         (&self.attachment, &mut self.inbox)
     }
 
-    /// Called for each message. Returns when it was received, if it is measured how long its delivery takes.
+    /// Called for each message. Returns when it was received, if its delivery is measured.
     pub(super) fn sample(&mut self) -> Option<Duration> {
         self.inbox.sample()
     }

@@ -59,7 +59,7 @@ pub(super) struct Draft<'a> {
     keep: Option<Keep>,
     /// Its sender expects no acknowledgement, and its `cid` is not remembered.
     is_transient: bool,
-    /// When it was received, if it is measured how long its delivery takes.
+    /// When it was received, if its delivery is measured.
     received: Option<Duration>,
     /// When the connection was found to be closed or lost while the message had to wait.
     gone: Option<Instant>,

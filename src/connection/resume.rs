@@ -78,11 +78,12 @@ fn unavailable(connection: &Connection) -> End {
     End(LeaveReason::Unavailable)
 }
 
-/// Takes over the client's sessions of other nodes, and sees to it that no other node takes over the one of this node that
-/// the client is about to resume. Returns the tokens, without those of sessions that have moved to other nodes before.
+/// Takes over the client's sessions from other nodes, and prevents other nodes from taking over the session of this
+/// node that the client is about to resume. Returns the tokens, except those of sessions that have already moved to
+/// other nodes.
 async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Result<Vec<ResumeToken>, End> {
     let mut here = Vec::with_capacity(tokens.len());
-    // Whether there is a session that will have the token of this connection.
+    // Whether one of the sessions gets the token of this connection.
     let mut has_session = false;
     for token in tokens {
         let is_known = connection.attachment().knows(token);
@@ -99,7 +100,7 @@ async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Resul
                 here.push(*token);
                 continue;
             }
-            // Another node has it, and this one has not heard of that yet.
+            // Another node has it, and this one does not know that yet.
         }
         let Some(taken) = connection.attachment().take_over(*token, !has_session) else {
             here.push(*token);

@@ -19,12 +19,12 @@ pub(crate) struct Batch {
     end: u64,
 }
 
-/// What is measured of the delivery of a batch.
+/// What is measured when a batch is delivered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     /// How many frames the batch has for all members together.
     pub(super) deliveries: u64,
-    /// When the first of those messages was received whose delivery is measured.
+    /// When the first message whose delivery is measured was received.
     pub(super) received: Option<Duration>,
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct Pending {
     plain: Run<Vec<u8>>,
     v1: Run<Vec<u8>>,
     in_flight: Option<Batch>,
-    /// When the first of those waiting messages was received whose delivery is measured.
+    /// When the first waiting message whose delivery is measured was received.
     received: Option<Duration>,
     /// The end of a frame in `chat-rooms.v1`, up to `seq`.
     room_and_seq: Box<str>,
@@ -184,14 +184,14 @@ impl Pending {
         push_v1(bytes, &self.room_and_seq, stamp.seq, decimal(stamp.num, &mut [0; 20]), id, frame);
     }
 
-    /// Notes when a message was received that waits now, if its delivery is measured.
+    /// Notes when a waiting message was received, if its delivery is measured.
     pub(crate) fn note_received(&mut self, received: Option<Duration>) {
         if received.is_some() {
             self.received = self.received.or(received);
         }
     }
 
-    /// What is to be measured of the batch that is taken next.
+    /// What is to be measured when the next batch is delivered.
     pub(crate) fn measure(&mut self) -> Measured {
         let deliveries = self.plain.frames(self.seq) * u64::from(self.audience.plain)
             + self.v1.frames(self.seq) * u64::from(self.audience.v1);

@@ -57,7 +57,8 @@ pub(crate) enum Calling {
 pub(super) struct Turn {
     hooks: MessageHooks,
     room: Arc<LiveRoom>,
-    /// Whether a task has the turn. If it is dropped, its runtime has ended, and no other task can be spawned.
+    /// Whether a task has the turn. If such a turn is dropped before it is over, the runtime has ended, and no other
+    /// task can be spawned.
     is_in_task: bool,
     is_over: bool,
 }
@@ -82,7 +83,7 @@ impl HookQueue {
     }
 }
 
-/// About the memory that a message takes.
+/// About how much memory a message takes.
 fn size(message: &Message) -> usize {
     size_of::<Waiting>() + message.body.len() + message.event.len()
 }
@@ -107,7 +108,7 @@ impl MessageHooks {
         }
     }
 
-    /// As [`MessageHooks::queue`], but the caller does not call the callback. If it gets a turn, it spawns
+    /// Like [`MessageHooks::queue`], but the caller does not call the callback. If it gets a turn, it spawns
     /// [`Turn::call_all`], without the lock.
     pub(super) fn queue_in_task(
         &self,
@@ -146,7 +147,7 @@ impl Turn {
         }
     }
 
-    /// The next message that waits. If there is none, the turn is over.
+    /// The next waiting message. If there is none, the turn is over.
     fn next(&mut self) -> Option<Waiting> {
         let mut state = self.room.lock();
         let next = state.hook_queue.as_mut().and_then(|queue| queue.pop());
@@ -170,7 +171,7 @@ impl Drop for Turn {
         if !is_idle && !self.is_in_task {
             self.hooks.tasks.spawn_for_host(self.hooks.turn(&self.room, true).call_all());
         }
-        // The messages hold users, which are host code.
+        // Dropping the users of these messages runs the host's code.
         for waiting in dropped.into_iter().flat_map(|queue| queue.waiting) {
             let _ = guard::run("the drop of a user", move || drop(waiting));
         }

@@ -8,7 +8,7 @@ use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::MAX_CIDS;
 use crate::sync::{Mutex, lock};
 
-/// `A` is with what a message was acknowledged.
+/// `A` is what a message was acknowledged with.
 #[derive(Debug)]
 pub(crate) struct MessageIds<A> {
     hasher: RandomState,
@@ -23,7 +23,7 @@ impl<A> Default for MessageIds<A> {
 }
 
 impl<A: Copy> MessageIds<A> {
-    /// With what a message was acknowledged.
+    /// What a message was acknowledged with.
     pub(crate) fn answer_to(&self, cid: &str) -> Option<A> {
         let hash = self.hasher.hash_one(cid);
         self.seen.iter().find(|(seen, _)| *seen == hash).map(|(_, answer)| *answer)
@@ -54,7 +54,7 @@ pub(crate) struct WaitingId {
 }
 
 impl SentIds {
-    /// With what a message was acknowledged.
+    /// What a message was acknowledged with.
     pub(crate) fn answer_to(&self, cid: &str) -> Option<Receipt> {
         lock(&self.0).answered.answer_to(cid)
     }

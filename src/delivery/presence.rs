@@ -146,9 +146,9 @@ impl Announcer {
         }
     }
 
-    /// Notes that a member has entered or left, with a frame or without one. If that does not fit the mode, the event was
-    /// submitted in another one, and clients may know too few members or too many. When they are told the mode, they ask for
-    /// the members again or forget them.
+    /// Notes that a member has entered or left, with a frame or without one. If that does not fit the current mode, the
+    /// event was submitted in another mode, and clients may know too few members or too many. When they are told the
+    /// mode, they ask for the members again or forget them.
     pub(super) fn note_entered_or_left(&mut self, has_frame: bool) {
         let fits = match self.mode {
             PresenceMode::Full => has_frame,

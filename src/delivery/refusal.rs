@@ -21,8 +21,8 @@ pub(crate) enum NotPublished {
     BatchFull,
     /// Slow members must catch up first.
     Held,
-    /// As much is on its way through the broker as the room may queue, or an earlier connection of the client has sent the
-    /// same message to the store. It must arrive first.
+    /// The frames on their way through the broker take as much as the room may queue, or an earlier connection of the
+    /// client has sent the same message to the store. These must arrive first.
     InFlight,
     /// The member may only read.
     ReadOnly,

@@ -287,7 +287,7 @@ mod tests {
         assert!(second < third && third < fourth);
     }
 
-    /// Who still holds the room must not store messages beside a new one.
+    /// A task that still holds the room must not store messages at the same time as a new room with the same id.
     #[test]
     fn a_room_that_was_removed_is_closed() {
         let registry = Registry::new(9, None, UniqueNames::Off, Clock::new(), false, Arc::default());

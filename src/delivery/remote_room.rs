@@ -104,7 +104,7 @@ impl Entered {
 #[derive(Debug)]
 struct Measured {
     sender: EntryId,
-    /// How many frames of its sender arrive until it has arrived.
+    /// How many frames of its sender have yet to arrive, up to and including this one.
     left: usize,
     received: Duration,
 }
@@ -114,7 +114,7 @@ impl InFlight {
         self.bytes
     }
 
-    /// `received` is when the frame was received, if it is measured how long its delivery takes.
+    /// `received` is when the frame was received, if its delivery is measured.
     pub(super) fn add(&mut self, sender: EntryId, bytes: usize, received: Option<Duration>) {
         let left = self.frames.entry(sender).or_default();
         *left += 1;

@@ -278,8 +278,8 @@ impl Rooms {
         outcome
     }
 
-    /// Publishes a message. A `key` of the host is published once, as long as the room remembers it. `received` is when it
-    /// was received, if it is measured how long its delivery takes. `describe` says what the host is told of the message.
+    /// Publishes a message. A `key` of the host is published once, as long as the room remembers it. `received` is when
+    /// it was received, if its delivery is measured. `describe` says what the host is told about the message.
     pub(crate) fn publish(
         &self,
         room: &Arc<LiveRoom>,

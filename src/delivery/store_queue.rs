@@ -100,9 +100,9 @@ impl<T> StoreQueue<T> {
         stored
     }
 
-    /// Ends with the messages of the batch. `stored` has the ids under which the store has them, `None` for those that it
-    /// refuses; without it, the store has failed. Messages that the members have before the store does stay in the queue
-    /// until they are stored or refused. Returns the others.
+    /// Finishes the batch. `stored` has the ids under which the store has the messages, and `None` for those that it
+    /// refuses. It is `None` itself if the store has failed. Messages that the members have before the store does stay
+    /// in the queue until they are stored or refused. Returns the others.
     #[must_use = "they hold values of the host, and must not be dropped under a lock"]
     pub(super) fn finish(
         &mut self,

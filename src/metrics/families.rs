@@ -146,7 +146,7 @@ fn add_sessions(stats: &Stats, families: &mut Vec<Family>) {
                 ("unavailable", stats.resume_unavailable),
             ],
         ),
-        counter("chat_rooms_frames_replayed", "Frames that clients were sent again.").is(stats.replayed),
+        counter("chat_rooms_frames_replayed", "Frames that were sent again to clients.").is(stats.replayed),
     ]);
 }
 

@@ -67,7 +67,7 @@ fn push_sample(
     push(text, format_args!(" {value}\n"));
 }
 
-/// Seconds as a decimal number that is not an integer, as the specification wants it for bounds.
+/// Seconds as a decimal number with a fraction, which the specification requires for bounds.
 fn seconds(time: Duration) -> String {
     let (whole, nanos) = (time.as_secs(), time.subsec_nanos());
     let digits = format!("{nanos:09}");

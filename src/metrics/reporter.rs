@@ -14,7 +14,7 @@ use crate::stats::{Histogram, Stats};
 /// The names are those of [`Stats::to_open_metrics`], without the suffixes `_total`, `_bucket`, `_sum` and `_count`. This
 /// crate installs no recorder. Without one, nothing happens.
 ///
-/// Counters and gauges have the same values as in [`Stats`]. The `metrics` crate takes single times instead of
+/// Counters and gauges have the same values as in [`Stats`]. The `metrics` crate takes single values instead of
 /// histograms, so each time is reported as the upper bound of its bucket, or as 20 s if it is over 10 s. If your
 /// recorder has buckets with the same bounds, their numbers are exact.
 ///
@@ -44,8 +44,8 @@ pub struct MetricsReporter {
 }
 
 impl MetricsReporter {
-    /// Creates a reporter. Use one for each [`ChatRooms`](crate::ChatRooms), and only one: two would report every time
-    /// twice.
+    /// Creates a reporter. Use exactly one for each [`ChatRooms`](crate::ChatRooms): two reporters would report each
+    /// measured time twice.
     #[must_use]
     pub fn new() -> MetricsReporter {
         MetricsReporter::default()

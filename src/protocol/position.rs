@@ -25,7 +25,7 @@ impl Position {
 }
 
 impl Epoch {
-    /// One that no room has, as far as chance allows: rooms have random ones.
+    /// An epoch that almost certainly no room has, because the epochs of rooms are random.
     pub(crate) const OTHER: Epoch = Epoch(u64::MAX);
 
     pub(crate) fn parse(text: &str) -> Option<Epoch> {

@@ -107,7 +107,7 @@ struct RedisBroker {
     hasher: RandomState,
     queues: [mpsc::Sender<Job>; QUEUES],
     calls: [mpsc::Sender<Job>; QUEUES],
-    /// Jobs for which there was no place.
+    /// Jobs that were dropped because a queue was full.
     dropped: AtomicU64,
 }
 
@@ -149,7 +149,7 @@ impl RedisBroker {
                 tracing::warn!(
                     job,
                     dropped,
-                    "too much waits for Redis; something that may get lost is dropped"
+                    "too much is waiting for Redis; dropping a job that may get lost"
                 );
             }
         }
@@ -556,7 +556,7 @@ fn warn_if_lost(node: &redis::Node, sent: Result<(), redis::Unavailable>) {
     match sent {
         Ok(()) => {}
         // The log has a line about the outage.
-        Err(_) if node.outage().is_some() => tracing::debug!("other nodes miss a call of this one"),
-        Err(_) => tracing::warn!("Redis cannot be reached; other nodes miss a call of this one"),
+        Err(_) if node.outage().is_some() => tracing::debug!("other nodes miss a call of this node"),
+        Err(_) => tracing::warn!("Redis cannot be reached; other nodes miss a call of this node"),
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct MessageCommand<'a> {
     /// The whole object that the policy has replaced it with.
     pub(crate) replaced: Option<&'a str>,
     pub(crate) keep: Keep,
-    /// When it was received, if it is measured how long its delivery takes.
+    /// When it was received, if its delivery is measured.
     pub(crate) received: Option<Duration>,
 }
 

@@ -24,13 +24,13 @@ pub(crate) struct SessionSnapshot {
     pub(crate) waiting: Size,
     /// Bytes of replays and rosters that wait for the socket.
     pub(crate) replay_bytes: usize,
-    /// At most as many as were asked for, each with whether its client has yet to enter again after it has resumed.
+    /// At most as many as were asked for. Each says whether its client has resumed and has yet to enter again.
     pub(crate) memberships: Vec<(Arc<Membership>, bool)>,
     /// The number of all memberships.
     pub(crate) rooms: usize,
 }
 
-/// What has become of a session's connection.
+/// The state of a session's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionState {
     Connected,

@@ -19,7 +19,7 @@ const BOUNDS: [Duration; 19] = {
 /// The last one has no bound.
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// How often something took how long, since the engine was built.
+/// How long something took, and how often, since the engine was built.
 ///
 /// All histograms have the same buckets: their bounds are 1, 2 and 5 times each power of ten from 10 µs to 10 s, and
 /// the last bucket has everything that took longer. A field of [`Stats`](crate::Stats).
@@ -46,7 +46,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Returns how many times were measured.
+    /// Returns the number of measured times.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -56,8 +56,8 @@ impl Histogram {
         self.sum
     }
 
-    /// Returns the buckets from the shortest times to the longest: the upper bound, which belongs to the bucket, and the
-    /// number of times in this bucket. The last bucket has no bound.
+    /// Returns the buckets, the shortest times first. Each has its upper bound, which belongs to the bucket, and the
+    /// number of times in it. The last bucket has no bound.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let bounds = BOUNDS.into_iter().map(Some).chain([None]);
         bounds.zip(self.counts)

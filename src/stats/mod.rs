@@ -1,4 +1,4 @@
-//! Numbers for the host: what the engine has done, and what it has to do with now.
+//! Numbers for the host: what the engine has done, and its current state.
 
 mod counter;
 mod counters;
@@ -51,12 +51,13 @@ pub struct Stats {
     /// Upgrades refused because of [`max_connections`](crate::Limits::max_connections) or
     /// [`max_pending`](crate::Limits::max_pending).
     pub refused_full: u64,
-    /// Upgrades refused because their address has [`max_connections_per_ip`](crate::Limits::max_connections_per_ip), or
-    /// connects or fails to authenticate too often ([`RateLimits`](crate::RateLimits)).
+    /// Upgrades refused because their address has reached
+    /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip), or connects or fails to authenticate too
+    /// often ([`RateLimits`](crate::RateLimits)).
     pub refused_per_ip: u64,
     /// Why connections have ended.
     pub closed: ReasonCounts,
-    /// Memberships that have begun. If you subtract `left`, you get the members that this node has now.
+    /// Memberships that have begun. Subtract `left` to get the number of members that this node has now.
     pub entered: u64,
     /// Memberships that have ended, or continue on another node.
     pub left: u64,
@@ -78,8 +79,9 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Connections in whose send queues something waits now.
     pub behind: u64,
-    /// How long it took from the receipt of a message until it was written to the last member of its room on this node. A
-    /// send queue counts as written. One in [`MESSAGES_PER_SAMPLE`](Stats::MESSAGES_PER_SAMPLE) is measured.
+    /// How long it took from the receipt of a message until it was written to the last member of its room on this node.
+    /// A message in a send queue counts as written. One in [`MESSAGES_PER_SAMPLE`](Stats::MESSAGES_PER_SAMPLE) is
+    /// measured.
     pub delivery: Histogram,
     /// How long your hooks took: those that were called, by the names of their methods.
     pub hooks: BTreeMap<&'static str, Histogram>,
@@ -93,11 +95,11 @@ pub struct Stats {
     pub absent: usize,
     /// Sessions that were resumed.
     pub resumed: u64,
-    /// Requests to resume a session that found none.
+    /// Requests to resume a session that found no session.
     pub not_resumed: u64,
     /// Requests to resume a session that failed because the [broker](crate::ChatRoomsBuilder::broker) could not be reached.
     pub resume_unavailable: u64,
-    /// Frames that clients were sent again because they had missed them, or had asked for the history.
+    /// Frames that were sent again to clients because these had missed them, or had asked for the history.
     pub replayed: u64,
     /// Frames that exceeded a rate ([`RateLimits`](crate::RateLimits)).
     pub rate_limited: u64,
@@ -128,8 +130,8 @@ pub struct Stats {
     pub broker_enter: Histogram,
     /// How long it took until a member's message was confirmed by this broker, or failed.
     pub broker_publish: Histogram,
-    /// The age of messages when they arrived at this node from this broker. It includes the difference of the two clocks.
-    /// Messages from the future count as 0.
+    /// The age of messages when they arrived at this node from this broker. It includes the difference between the two
+    /// clocks. Messages from the future count as 0.
     pub broker_lag: Histogram,
     /// What the node has done at the broker. `None` without a broker that other nodes share.
     pub broker: Option<BrokerStats>,
@@ -155,7 +157,7 @@ pub struct BrokerStats {
 }
 
 impl Stats {
-    /// [`delivery`](Stats::delivery) has one message of so many of each connection.
+    /// [`delivery`](Stats::delivery) measures one in this many messages of each connection.
     pub const MESSAGES_PER_SAMPLE: u8 = 16;
 
     /// The members that this node has now.

@@ -112,7 +112,7 @@ async fn without_a_permission_there_are_no_buttons() {
 }
 
 #[tokio::test]
-async fn it_asks_only_while_somebody_looks() {
+async fn the_page_sends_requests_only_while_it_is_visible() {
     let ((_server, url), browser) = (start(&[]).await, Browser::new().await);
     let admin = Page::open_at(&browser, &url).await;
     admin.tab.until("document.querySelectorAll('dd').length > 5").await;
@@ -146,7 +146,7 @@ async fn it_asks_only_while_somebody_looks() {
 }
 
 #[tokio::test]
-async fn it_fits_any_screen_and_can_be_pictured() {
+async fn the_page_fits_any_screen() {
     let ((server, url), browser) = (start(&["kick", "close-room", "drain"]).await, Browser::new().await);
     let mut clients = Vec::new();
     let rooms = ["Tea house", "Garden", "incomprehensibilities".repeat(2).as_str()].map(str::to_owned);

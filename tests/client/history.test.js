@@ -48,7 +48,7 @@ test('a request in flight is sent again after a lost connection', async () => {
   assert.deepEqual([texts(messages), more], [['old'], true]);
 });
 
-test('what is no object is left out of a page', async () => {
+test('items that are not objects are left out of a page', async () => {
   const world = new World();
   const { room } = await enter(world);
   const asking = room.history();

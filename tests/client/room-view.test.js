@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { settled } from './world.js';
 
-/** As much of an element as the page needs. */
+/** The parts of an element that the page needs. */
 class Element {
   children = [];
   dataset = {};
@@ -57,7 +57,7 @@ const { RoomView } = await import('../../src/browser/page/room-view.js');
 const message = (text, id, more = {}) => ({ event: 'message', message: text, name: 'bob', member: 'b', id, ...more });
 const info = (more = {}) => ({ own: false, replayed: false, history: false, ...more });
 
-/** A view whose room was entered at the position 1. `answers` settles what the room was asked for. */
+/** A view whose room was entered at the position 1. `answers` settles the requests to the room. */
 function enter({ isSeen = true } = {}) {
   const view = new RoomView({ id: 'tea', name: 'ann' }, { changed() {}, isSeen: () => isSeen });
   const { on } = view.options;

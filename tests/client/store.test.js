@@ -10,7 +10,7 @@ const stored = (message, id, more = {}) => ({ event: 'message', message, roomId:
 const again = (seq, more) => entered(seq, { member: '9', epoch: 'F', replayed: 0, ...more });
 const told = ({ type, value, info }) => [type, value.message, info && ['own', 'replayed', 'history'].filter((key) => info[key]).join()];
 
-/** In a room of a server with a store, which has told the id 100. */
+/** In a room of a server with a store. The `entered` has the id 100. */
 async function inRoom(world) {
   const begun = begin(world);
   await settled();
@@ -28,7 +28,7 @@ async function sinceAfter(world) {
   return since;
 }
 
-test('those of the first enter are the history', async () => {
+test('messages of the first enter are the history', async () => {
   const world = new World();
   const { promise, heard } = begin(world, { history: 3 });
   await settled();
@@ -41,7 +41,7 @@ test('those of the first enter are the history', async () => {
   assert.deepEqual(heard.map(told), [['message', 'one', 'history'], ['message', 'two', 'history'], ['message', 'three', 'history']]);
 });
 
-test('those of a later enter were missed, whether all of them have come or not', async () => {
+test('messages of a later enter are replayed, even if some are missing', async () => {
   for (const [answer, gap] of [[{ recovered: 'store', more: false }, []], [{ recovered: false, more: true }, [['gap', undefined, undefined]]]]) {
     const world = new World();
     const { heard } = await inRoom(world);
@@ -54,7 +54,7 @@ test('those of a later enter were missed, whether all of them have come or not',
   }
 });
 
-test('a message that comes from the store and in the replay is told once', async () => {
+test('a message that comes from the store and in the replay is emitted once', async () => {
   const world = new World();
   const { heard } = await inRoom(world);
   heard.length = 0;

@@ -105,7 +105,7 @@ async fn rooms_come_in_pages_by_members() {
     assert_eq!(by_id, ["", "a", "a/b c&d", "b", "c"]);
 }
 
-/// Rooms that are there all the time are on exactly one page, whatever happens meanwhile.
+/// Rooms that exist all the time are on exactly one page, whatever happens in the meantime.
 #[tokio::test(start_paused = true)]
 async fn pages_of_rooms_by_id_are_stable() {
     let rooms = default_rooms();
@@ -311,12 +311,12 @@ async fn errors_say_what_is_wrong() {
         ("/rooms?limit=1001", 400, "from 1 to 1000"),
         ("/rooms?limit=0", 400, "from 1 to 1000"),
         ("/rooms?sort=name", 400, "`members`, `rate` or `id`"),
-        ("/rooms?after=x", 400, "the page before"),
+        ("/rooms?after=x", 400, "the previous page"),
         ("/rooms?page=2", 400, "\"page\" is unknown"),
         ("/rooms?find=%ff", 400, "percent-encoded UTF-8"),
         ("/room", 400, "`id` is missing"),
         ("/room?id=none", 404, "no member of this node"),
-        ("/room?id=none&after=-1", 400, "the page before"),
+        ("/room?id=none&after=-1", 400, "the previous page"),
         ("/connection?id=017", 400, "not a connection id"),
         ("/connection?id=17", 404, ""),
         ("/users?limit=ten", 400, "from 1 to 1000"),
@@ -369,7 +369,7 @@ async fn the_page_refers_to_its_files_by_their_query() {
 }
 
 #[tokio::test]
-async fn it_can_be_mounted_anywhere() {
+async fn the_view_can_be_mounted_anywhere() {
     let rooms = default_rooms();
     let admin = || rooms.admin().guarded_by_host();
     let app: Router = Router::new()
@@ -413,7 +413,7 @@ async fn everything(rooms: &ChatRooms, room: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_shows_no_messages_no_tokens_and_no_values_of_the_host() {
+async fn the_view_shows_no_messages_no_tokens_and_no_values_of_the_host() {
     let rooms =
         builder().policy(Hiding).recovery(Recovery::default().resume_window(RESUME_WINDOW)).build().unwrap();
     let user = User::new("u-1").with_info(&json!({"mail": SECRET})).unwrap().with(SECRET.to_owned());

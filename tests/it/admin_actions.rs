@@ -26,7 +26,7 @@ fn all_allowed(rooms: &ChatRooms) -> Admin {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_it_only_reads() {
+async fn by_default_the_view_is_read_only() {
     let rooms = default_rooms();
     let ann = Client::enter(&rooms, "ann", "r").await;
     let id = rooms.members("r")[0].connection;
@@ -44,7 +44,7 @@ async fn by_default_it_only_reads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_action_is_allowed_by_itself() {
+async fn each_action_is_allowed_separately() {
     let rooms = default_rooms();
     let admin = rooms.admin().allow_close_room();
     let actions = ask(&admin, Method::GET, "/nodes", &[]).await.json()["actions"].clone();
@@ -56,7 +56,7 @@ async fn each_action_is_allowed_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_kicks_connections_and_users_and_closes_rooms() {
+async fn the_view_kicks_connections_and_users_and_closes_rooms() {
     let rooms = default_rooms();
     let admin = all_allowed(&rooms);
     let mut ann = Client::enter(&rooms, "ann", "a").await;
@@ -79,7 +79,7 @@ async fn it_kicks_connections_and_users_and_closes_rooms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_drains_the_node() {
+async fn the_view_drains_the_node() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let answer = post(&all_allowed(&rooms), "/drain").await;

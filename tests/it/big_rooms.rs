@@ -46,7 +46,7 @@ async fn all_members_get_all_messages_in_order_while_others_enter_and_leave() {
         .enumerate()
         .map(|(n, member)| tokio::spawn(listen(member, n >= LISTENERS)))
         .collect();
-    // Members enter and leave while the batches are being delivered. What a member hears has no gap.
+    // Members enter and leave while the batches are being delivered. No member sees a gap.
     for _ in 0..50 {
         let (mut client, mut seq) = enter(&rooms).await;
         if seq < all {

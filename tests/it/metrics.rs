@@ -33,7 +33,7 @@ async fn exchange(sender: &mut Client, other: &mut Client, messages: usize) {
     }
 }
 
-/// In paused time, everything takes no time.
+/// In paused time, nothing takes any time.
 fn count_of_short_times(times: &Histogram) -> u64 {
     let (bound, count) = times.buckets().next().unwrap();
     assert_eq!(bound, Some(Duration::from_micros(10)));
@@ -77,7 +77,7 @@ async fn bytes_are_added_at_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn members_sessions_and_rooms_are_what_there_is_now() {
+async fn members_sessions_and_rooms_are_current() {
     skip_with_broker!("the numbers are looked at before events have come back");
     let (rooms, _log) = recovering_rooms();
     let mut ann = V1Client::enter(&rooms, "ann").await;
@@ -134,7 +134,7 @@ async fn resumes_are_counted_by_result_and_replayed_frames() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_in_send_queues_is_known_until_it_is_read_or_dropped() {
+async fn send_queues_count_until_they_are_read_or_dropped() {
     let rooms = unlimited().build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let mut slow = Client::connect_as(&rooms, Admission::anonymous(), 300).await;
@@ -163,7 +163,7 @@ async fn what_waits_in_send_queues_is_known_until_it_is_read_or_dropped() {
     assert_eq!((rooms.stats().queued_bytes, rooms.stats().behind), (0, 0));
 }
 
-/// Hooks that take their time.
+/// Hooks that take some time.
 struct SlowHooks;
 
 impl RoomPolicy for SlowHooks {
@@ -184,7 +184,7 @@ impl RoomEvents for SlowHooks {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_measured_how_long_hooks_take() {
+async fn the_times_of_hooks_are_measured() {
     let rooms = unlimited().policy(SlowHooks).events(SlowHooks).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     ann.send(message(1)).await;
@@ -211,7 +211,7 @@ async fn it_is_measured_how_long_hooks_take() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_measured_how_long_the_store_takes_and_counted_how_often_it_fails() {
+async fn the_times_of_the_store_are_measured_and_its_failures_counted() {
     let store = MemoryStore::default();
     let rooms = without_limits(ChatRooms::builder()).store(store.clone()).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
@@ -229,7 +229,7 @@ async fn it_is_measured_how_long_the_store_takes_and_counted_how_often_it_fails(
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_measured_how_long_the_broker_takes() {
+async fn the_times_of_the_broker_are_measured() {
     let broker = SharedBroker::new();
     let [one, other] = std::array::from_fn(|_| unlimited().broker(broker.node()).build().unwrap());
     let mut ann = Client::enter(&one, "ann", "r").await;

@@ -24,7 +24,7 @@ async fn enter(rooms: &ChatRooms, name: &str) -> Client {
     client
 }
 
-/// Reads until the mode and the number of members are told.
+/// Returns the mode and the number of members of the next `presence` frame.
 async fn told(client: &mut Client) -> (Value, Value) {
     let frame = timeout(10 * SECOND, client.next_of("presence")).await.expect("nothing was told");
     (frame["mode"].clone(), frame["num"].clone())
@@ -73,7 +73,7 @@ async fn a_member_whose_frames_come_in_count_mode_is_forgotten() {
     assert_eq!(told(&mut dan).await, (json!("count"), json!(4)));
     cat.send(enter_frame("kate", "r")).await;
     assert_eq!(dan.next_of("enter").await["name"], "kate");
-    // The number is the same, but the frame has told of a member.
+    // The number is the same, but the frame has named a member.
     assert_eq!(told(&mut dan).await, (json!("count"), json!(4)));
     broker.set_delivering_to(1, true);
     assert_eq!(cat.next_of("entered").await["num"], 4);

@@ -107,7 +107,7 @@ async fn the_user_of_a_stored_message_is_dropped_without_a_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_room_that_was_closed_stores_nothing_beside_a_new_one() {
+async fn a_closed_room_stores_nothing_while_a_new_one_does() {
     let store = MemoryStore::new();
     let rooms = rooms_on(&store).build().unwrap();
     let mut ann = enter(&rooms, "ann", Admission::anonymous()).await;
@@ -126,7 +126,7 @@ async fn a_room_that_was_closed_stores_nothing_beside_a_new_one() {
     run_other_tasks().await;
     assert_eq!((store.appends(), store.pages()), (2, 1), "the new room waits for the batch of the old one");
     store.set_fault(None);
-    // Nobody has got it.
+    // No member has got it.
     expect_refused(&mut ann, "a").await;
     expect_own(&mut cat, "c").await;
     assert_eq!(stored(&store), ["first", "a", "c"]);
@@ -162,7 +162,7 @@ impl MessageStore for Refuses {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_the_store_refuses_keeps_no_other_from_being_stored() {
+async fn a_message_that_the_store_refuses_does_not_prevent_others_from_being_stored() {
     for keep in [Keep::First, Keep::Behind] {
         let store = MemoryStore::new();
         let builder = without_limits(ChatRooms::builder()).store(Refuses(store.clone())).keep(keep);
@@ -211,9 +211,9 @@ async fn a_store_that_hangs_holds_up_a_shutdown_once() {
     timeout(Duration::from_millis(1500), rooms.shutdown()).await.unwrap();
 }
 
-/// What fails for as long as the server tries does not keep later messages from being stored.
+/// Messages that cannot be stored for as long as the server tries do not prevent later ones from being stored.
 #[tokio::test(start_paused = true)]
-async fn messages_behind_are_given_up_however_many_others_wait() {
+async fn messages_behind_are_given_up_no_matter_how_many_others_wait() {
     let store = MemoryStore::new();
     let rooms = rooms_on(&store).keep(Keep::Behind).policy(FirstByEvent).build().unwrap();
     let mut clients = [
@@ -333,7 +333,7 @@ async fn the_host_sends_a_waiting_message_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn callbacks_for_messages_of_the_host_wait_in_bounded_memory() {
+async fn waiting_callbacks_for_messages_of_the_host_take_bounded_memory() {
     let (end, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let rooms = without_limits(ChatRooms::builder())

@@ -47,7 +47,7 @@ before(async () => {
 
 after(() => rm(folder, { recursive: true }));
 
-test('all examples have the right types', () => checkTypes(project));
+test('the types of all examples are right', () => checkTypes(project));
 
 test('a room in React', async (t) => {
   const bob = await enterAsBob(t, ['--history', '50']);
@@ -63,7 +63,7 @@ test('a room in React', async (t) => {
   await until(() => container.textContent.includes('2 online') && container.textContent.includes('bob: before'));
 
   const input = container.querySelector('input');
-  // As if it had been typed.
+  // As if a user had typed it.
   Object.getOwnPropertyDescriptor(window.HTMLInputElement.prototype, 'value').set.call(input, 'hello');
   input.dispatchEvent(new window.Event('input', { bubbles: true }));
   await until(() => input.value === 'hello');

@@ -59,10 +59,10 @@ pub(crate) enum Command {
     /// Ask for messages of a room.
     ReadHistory {
         room: RoomKey,
-        /// Those of the frame that say which messages.
+        /// The keys of the frame that select the messages.
         keys: Value,
         ack: Ack,
-        /// One of those for the room's messages.
+        /// One of the permits for the room's messages.
         permit: OwnedSemaphorePermit,
     },
     /// Send a direct message to a user.

@@ -77,7 +77,8 @@ impl HistoryRequest {
         answered.await.unwrap_or_else(|_| Err(task_ended()))
     }
 
-    /// The keys of the frame that say which messages. The server does not say which request it refuses because of them.
+    /// The keys of the frame that select the messages. They are checked here, because the server does not say which
+    /// request it refuses if they are wrong.
     fn keys(&self) -> Result<Value, ClientError> {
         let mut keys = json!({});
         let (key, id) = match self.range {
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_could_not_read_is_refused() {
+    fn requests_that_the_server_cannot_read_are_refused() {
         assert_eq!(request(1).keys(), Ok(json!({})));
         assert_eq!(request(1).before(MAX_ID).limit(1).keys(), Ok(json!({"before": MAX_ID, "limit": 1})));
         assert_eq!(request(1).after(0).keys(), Ok(json!({"after": 0})));

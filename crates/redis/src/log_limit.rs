@@ -21,7 +21,7 @@ struct State {
 }
 
 impl LogLimit {
-    /// Whether a line may be written now, and if so, how many were not since the last one.
+    /// Whether a line may be written now, and if so, how many were suppressed since the last one.
     pub(crate) fn take(&self) -> Option<u64> {
         let (mut state, now) = (lock(&self.0), Instant::now());
         if state.next.is_some_and(|next| now < next) {

@@ -3,12 +3,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the node has had to repair since the latest line about it.
+/// What the node has had to repair since the last log line about it.
 #[derive(Debug, Default)]
 pub(crate) struct Repairs {
     /// Rooms whose members have missed events.
     rooms_reset: AtomicU64,
-    /// Members that Redis did not have any more.
+    /// Members that Redis no longer had.
     members_entered_again: AtomicU64,
     /// Members that could not enter again.
     members_lost: AtomicU64,

@@ -89,7 +89,7 @@ impl Status {
         parts.works[part as usize] = false;
         self.log_failure(&mut parts, reason);
         match &mut parts.outage {
-            // What fails after a lost connection says more than that it was lost.
+            // A failure after a lost connection says more than the loss itself.
             Some(outage) => reason.clone_into(&mut outage.reason),
             None => {
                 parts.outage = Some(Outage { since: Instant::now(), reason: reason.to_owned() });
@@ -110,7 +110,7 @@ impl Status {
         }
     }
 
-    /// The server is another process than before. The node does not work before it has looked after its members.
+    /// The server is a different process than before. The node does not work until it has checked its members.
     pub(crate) fn restarted(&self) {
         if self.queue.is_some() {
             lock(&self.parts).works[Part::Lease as usize] = false;

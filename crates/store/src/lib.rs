@@ -58,7 +58,7 @@
 //! Nothing is deleted unless you call `delete_older`, `delete_before` or `delete_room`, for example once per hour. If a
 //! message was deleted and is then sent again under its key, it is stored again.
 
-/// Compiles and runs the recipe of the message store.
+/// Compiles and runs the recipe for the message store.
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../../../docs/cookbook/message-store.md")]
 pub struct Recipe;

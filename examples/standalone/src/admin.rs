@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use tower::Service;
 use tower_chat_rooms::{AdminService, AssetBody, ChatRooms, Drain};
 
-/// Connections to the view. Nobody needs more.
+/// The maximum number of connections to the view.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Time for the head of a request, also between two requests.
@@ -43,8 +43,8 @@ pub(crate) struct AdminOptions {
     #[arg(long, env = "CHAT_ADMIN_LISTEN", value_name = "ADDRESS")]
     admin_listen: Option<String>,
 
-    /// Show the admin view only to those who know this token (at least 16 characters): as a bearer token, or as the
-    /// password that browsers ask for, with any name
+    /// Require this token (at least 16 characters) for the admin view: as a bearer token, or as the password that
+    /// browsers ask for, with any name
     #[arg(
         long,
         env = "CHAT_ADMIN_TOKEN",
@@ -54,7 +54,7 @@ pub(crate) struct AdminOptions {
     )]
     admin_token: Option<String>,
 
-    /// What the admin view may do besides showing [repeatable]
+    /// Actions that the admin view may perform [repeatable]
     #[arg(
         long,
         env = "CHAT_ADMIN_ALLOW",
@@ -93,7 +93,7 @@ enum Guard {
 type Answer = Response<Either<AssetBody, Full<Bytes>>>;
 
 impl AdminOptions {
-    /// Listens, if there is to be an admin view.
+    /// Listens, if the admin view is enabled.
     pub(crate) async fn listen(&self, rooms: &ChatRooms, drain: Drain) -> Result<Option<Admin>, String> {
         let Some(address) = &self.admin_listen else { return Ok(None) };
         let failed = |error| format!("--admin-listen {address}: {error}");
@@ -177,7 +177,7 @@ async fn answer(
 }
 
 impl Guard {
-    /// The answer to a request that may not see the view.
+    /// The answer to a request that has no access to the view.
     fn refuse(&self, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
         match self {
             Guard::Loopback if is_for_loopback(headers) => None,

@@ -20,7 +20,7 @@ use crate::settings::{Settings, with_flags};
 use crate::store::Store;
 use crate::tokens::Tokens;
 
-/// How long a drain takes that the admin view has begun, unless a flag says it.
+/// How long a drain from the admin view takes, unless a flag sets it.
 const ADMIN_DRAIN: Duration = Duration::from_secs(10);
 
 /// A chat server with its page.
@@ -176,7 +176,7 @@ impl Options {
         rooms.try_layer(&self.path).map_err(|error| format!("--path: {error}"))
     }
 
-    /// The admin view, if there is to be one.
+    /// The admin view, if it is enabled.
     pub(crate) async fn admin(&self, rooms: &ChatRooms) -> Result<Option<Admin>, String> {
         self.admin.listen(rooms, self.drain().unwrap_or(Drain::over(ADMIN_DRAIN))).await
     }

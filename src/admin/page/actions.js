@@ -42,7 +42,7 @@ function ask(action, label, question, parameters, done) {
   dialog.showModal();
 }
 
-/** Tells what has become of an action. */
+/** Shows the result of an action. */
 function notify(text, isError) {
   const notice = $('notice');
   notice.classList.toggle('bad', isError);

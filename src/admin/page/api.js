@@ -33,6 +33,6 @@ async function request(method, path, parameters = {}, options = {}) {
   const isJson = response.headers.get('content-type') === 'application/json';
   const body = isJson ? await response.json() : null;
   if (!response.ok) throw new RequestError(response.status, body?.message ?? `The server answers ${response.status}.`);
-  if (!body) throw new RequestError(response.status, 'The answer is not from the admin view. Is its path passed on unchanged?');
+  if (!body) throw new RequestError(response.status, 'The answer is not from the admin view. Check that its path is passed on unchanged.');
   return body;
 }

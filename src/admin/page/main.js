@@ -1,4 +1,4 @@
-// The page: shows the view of the address, and asks the server again every few seconds while somebody looks.
+// The page: shows the view that its address names, and asks the server again every few seconds while it is visible.
 
 import { setActions } from './actions.js';
 import { get } from './api.js';
@@ -37,7 +37,7 @@ async function load() {
   try {
     const nodes = await get('nodes', {}, mine.signal);
     if (actions !== String(nodes.actions)) {
-      // Which buttons there are is known only now.
+      // Only now is it known which buttons there are.
       actions = String(nodes.actions);
       setActions(nodes.actions, load);
       return open();
@@ -49,7 +49,7 @@ async function load() {
     if (mine.signal.aborted) return;
     if (error.status === undefined) throw error;
     if (error.status === 0 || error.status === 401) showHealth('unknown');
-    complain(error.status === 401 ? 'You are not signed in any more. Reload the page.' : error.message);
+    complain(error.status === 401 ? 'You are no longer signed in. Reload the page.' : error.message);
   } finally {
     if (mine === asking && !document.hidden && !isPaused) timer = setTimeout(load, INTERVAL);
   }

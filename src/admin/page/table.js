@@ -19,8 +19,8 @@ export class Table {
 
   /**
    * Columns: `{ title, end?, minor?, sort?, isSorted?, show(entry) }`. With `sort`, the title is a link to this
-   * address. Numbers are at the `end`. A narrow screen has no place for minor columns. If there are none, each row
-   * becomes a list there.
+   * address. Numbers are at the `end`. Narrow screens hide minor columns. If a table has none, each row becomes a list
+   * there.
    */
   constructor(label, columns) {
     this.#columns = columns;
@@ -65,7 +65,7 @@ export class Table {
   }
 }
 
-/** Links to the first and to the next page of a list. The browser's way back leads to the pages before. */
+/** Links to the first and to the next page of a list. The browser's back button leads to the previous pages. */
 export class Pager {
   node = el('nav', { className: 'pager', ariaLabel: 'Pages' });
 

@@ -1,4 +1,4 @@
-// The views. Each is built once when it is opened, asks the server for what it shows, and shows that.
+// The views. Each is built once, when it is opened. Then it asks the server for its data, and shows it.
 
 import { actionButton } from './actions.js';
 import { get } from './api.js';
@@ -6,9 +6,9 @@ import { address, clientText, connectionLink, el, link, roomLink, userLink } fro
 import { bytes, count, duration, limit, rate, words } from './format.js';
 import { Facts, Pager, searchForm, Table } from './table.js';
 
-/** Entries of a page: as many as one looks at. */
+/** Entries of a page. */
 const PAGE = 50;
-const PRESENCE = { full: 'all members', count: 'only their number', quiet: 'nothing' };
+const PRESENCE = { full: 'all members', count: 'only the number of members', quiet: 'nothing' };
 
 const flags = (...given) => {
   const shown = given.filter(([is]) => is).map(([, text, kind = '']) => el('span', { className: `tag ${kind}` }, text));
@@ -24,7 +24,7 @@ const slot = (button) => el('div', { className: 'buttons' }, ...[button].filter(
 export function overview() {
   const [now, node, broker, totals] = [new Facts(), new Facts(), new Facts(), new Facts()];
   const brokerPanel = panel('Broker', broker.node);
-  const drain = actionButton('drain', 'Drain this node', 'Drain this node? It accepts no more connections and closes all that it has. This cannot be undone.', {}, (done) => `Draining: ${people(done.connections)} left`);
+  const drain = actionButton('drain', 'Drain this node', 'Drain this node? It will accept no more connections, and close all that it has. This cannot be undone.', {}, (done) => `Draining: ${people(done.connections)} left`);
   const body = [
     el('div', { className: 'title' }, heading('This node', 'Overview'), slot(drain)),
     panel('Now', now.node), panel('Node', node.node), brokerPanel, panel('Since the start', totals.node),
@@ -41,14 +41,14 @@ export function overview() {
       before = { at, messages: stats.total.messages };
       now.show([
         ['Connections', count(stats.now.connections)], ['Rooms', link('rooms', {}, count(stats.now.rooms))], ['Messages per second', rate(messages)],
-        ['Not in a room yet', count(stats.now.pending)], ['Kept for a resume', count(stats.now.absent)],
+        ['Not in a room yet', count(stats.now.pending)], ['Absent sessions', count(stats.now.absent)],
       ]);
       const others = nodes.nodes.filter((number) => number !== nodes.own);
       node.show([
-        ['Health', healthText(nodes.health)], ['Up for', duration(nodes.up_seconds)], ['Version', nodes.version],
+        ['Health', healthText(nodes.health)], ['Uptime', duration(nodes.up_seconds)], ['Version', nodes.version],
         ['This node', nodes.own === null ? 'the only one' : String(nodes.own)],
         ['Other nodes', (others.join(', ') || 'none') + (nodes.is_complete ? '' : ' (the broker does not answer)')],
-        ['Allowed here', nodes.actions.map((name) => name.replace('-', ' ')).join(', ') || 'looking only'],
+        ['Allowed actions', nodes.actions.map((name) => name.replace('-', ' ')).join(', ') || 'none'],
       ]);
       brokerPanel.hidden = stats.broker === null;
       broker.show(Object.entries(stats.broker ?? {}).map(([name, n]) => [words(name), count(n)]));
@@ -81,10 +81,10 @@ export function rooms({ sort = 'members', find, after }) {
     ],
     async load(signal) {
       const page = await get('rooms', { sort, find, after, limit: PAGE }, signal);
-      table.show(page.rooms, ({ id }) => id, find ? 'No room has an id with this text.' : 'No room has members.');
+      table.show(page.rooms, ({ id }) => id, find ? 'No room id contains this text.' : 'No room has members.');
       pager.show('rooms', { sort, find, after }, page.next);
       const over = page.rate_window_seconds;
-      note.textContent = over === null ? 'Rates are known in a moment.' : `Frames are messages, enters and leaves, over the last ${over.toFixed(over < 10 ? 1 : 0)} s.`;
+      note.textContent = over === null ? 'Rates will appear in a moment.' : `Frames are messages, enters and leaves, over the last ${over.toFixed(over < 10 ? 1 : 0)} s.`;
     },
   };
 }
@@ -96,7 +96,7 @@ export function room({ id = '', after }) {
     { title: 'Name', show: ({ name }) => clientText(name) },
     { title: 'Connection', show: ({ connection }) => connectionLink(connection) },
     { title: 'User', show: ({ user }) => userLink(user) },
-    { title: 'State', show: (member) => flags([!member.is_connected, 'away, may resume', 'warn'], [member.is_hidden, 'hidden']) },
+    { title: 'State', show: (member) => flags([!member.is_connected, 'away, can resume', 'warn'], [member.is_hidden, 'hidden']) },
     { title: 'Action', end: true, show: (member) => kick(member) ?? '' },
   ]);
   const close = actionButton('close-room', 'Close room', `Close the room ${id || '(empty id)'} and remove its members?`, { id }, ({ members }) => `The room was closed; members removed: ${count(members)}`);
@@ -111,8 +111,8 @@ export function room({ id = '', after }) {
       const shown = await get('room', { id, after, limit: PAGE }, signal);
       facts.show([
         ['Members', `${count(shown.online)} of ${limit(shown.max_members)}`], ['On this node', count(shown.here)], ['Hidden', count(shown.hidden)], ['Users', count(shown.users)],
-        ['Frames/s', rate(shown.rate)], ['Members are told of', PRESENCE[shown.presence] ?? shown.presence],
-        ['Position', `${count(shown.position.seq)} (epoch ${shown.position.epoch})`], ['Senders', shown.holds_senders ? 'held back by a slow reader' : 'not held back'],
+        ['Frames/s', rate(shown.rate)], ['Members see', PRESENCE[shown.presence] ?? shown.presence],
+        ['Position', `${count(shown.position.seq)} (epoch ${shown.position.epoch})`], ['Senders', shown.holds_senders ? 'held back by a slow consumer' : 'not held back'],
       ]);
       table.show(shown.members, ({ connection }) => connection, 'No more members.');
       pager.show('room', { id, after }, shown.next);
@@ -125,7 +125,7 @@ export function connection({ id = '' }) {
   const table = new Table('Rooms', [
     { title: 'Room', show: (membership) => roomLink(membership.id) },
     { title: 'Name', show: ({ name }) => clientText(name) },
-    { title: 'State', show: (membership) => flags([membership.is_hidden, 'hidden'], [membership.is_read_only, 'read-only'], [membership.is_inactive, 'has yet to enter again', 'warn']) },
+    { title: 'State', show: (membership) => flags([membership.is_hidden, 'hidden'], [membership.is_read_only, 'read-only'], [membership.is_inactive, 'not entered again yet', 'warn']) },
   ]);
   const kick = actionButton('kick', 'Kick', `Close connection ${id}? Its client is told to stay away.`, { connection: id }, () => `Connection ${id} was closed`);
   return {
@@ -169,7 +169,7 @@ export function users({ find, after }) {
     ],
     async load(signal) {
       const page = await get('users', { find, after, limit: PAGE }, signal);
-      table.show(page.users, ({ id }) => id, 'Nobody. Anonymous clients are not users: find them in their rooms.');
+      table.show(page.users, ({ id }) => id, 'No users. Anonymous clients are not users: find them in their rooms.');
       pager.show('users', { find, after }, page.next);
       note.textContent = `${count(page.count)} ${page.count === 1 ? 'user' : 'users'}.`;
     },

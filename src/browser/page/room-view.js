@@ -197,7 +197,7 @@ export class RoomView {
   }
 
   #acknowledged(row, { seq, id }) {
-    // After a crash of the server, the log may have got it from the store.
+    // After a crash of the server, the log may already show it, from the store.
     if (this.#room.position.seq >= seq || this.log.has(id)) row.remove();
     else this.#awaited.set(id, row);
   }

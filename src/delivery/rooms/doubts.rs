@@ -12,8 +12,8 @@ const MAX_DOUBTS: usize = 10_000;
 pub(super) struct Doubts {
     /// Earlier processes have stored the messages with lower ids.
     began: MessageId,
-    /// The members have the messages from this id on, except those in `not_out`. Of lower ones, it is not known: an earlier
-    /// process has stored them, or they were in `not_out` and are forgotten.
+    /// The members have the messages from this id on, except those in `not_out`. For lower ids, it is not known: an
+    /// earlier process has stored these messages, or they were in `not_out` and are forgotten.
     known_from: MessageId,
     /// Messages that the members do not have, although the store may have them.
     not_out: Places,
@@ -52,10 +52,10 @@ impl Doubts {
         }
     }
 
-    /// Whether the members have had a message that the store has had before. If not, the caller publishes it.
+    /// Whether the members have already had a message that the store already has. If not, the caller publishes it.
     ///
-    /// The host sends its messages again after each restart, and those of an earlier process count as out. The members see
-    /// them in the store.
+    /// The host sends its messages again after each restart. Those that an earlier process has stored count as out: the
+    /// members get them from the store.
     pub(super) fn is_out(&mut self, room: &RoomId, id: MessageId, is_of_host: bool) -> bool {
         if self.not_out.remove(room, id) {
             return false;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_messages_fail_each_goes_out_once_if_it_is_sent_again() {
+    fn each_failed_message_goes_out_once_if_it_is_sent_again() {
         let (mut doubts, room) = (Doubts::new(SystemTime::UNIX_EPOCH), RoomId::from("r"));
         let failed = 2 * MAX_DOUBTS as u64;
         (1..=failed).for_each(|n| doubts.note_failed(&room, id(n)));

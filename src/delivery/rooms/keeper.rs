@@ -24,7 +24,7 @@ use crate::tasks::Tasks;
 /// How long it takes until the store is asked again to append the same batch.
 const TRIES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
 
-/// If the store refuses so many messages one by one and has taken none, it is not because of the messages.
+/// If the store refuses this many messages one by one and has accepted none, the messages are not the reason.
 const MAX_REFUSED: usize = 16;
 
 /// The store, and what is known about it.
@@ -79,8 +79,8 @@ impl Keeper {
         }
     }
 
-    /// Appends messages, and repeats it if the store fails: so an answer that was lost does no harm. If it goes on to fail,
-    /// one of the messages may be the reason, and they are appended one by one. `None` if the store has failed.
+    /// Appends messages, and tries again if the store fails, so a lost answer does no harm. If the store continues to
+    /// fail, one of the messages may be the reason, so they are appended one by one. `None` if the store has failed.
     pub(super) async fn append(
         &self,
         tasks: &Tasks,
@@ -112,7 +112,7 @@ impl Keeper {
         mut error: StoreError,
     ) -> Result<Stored, StoreError> {
         let mut stored = vec![None; messages.len()];
-        // If the store has recovered meanwhile, it takes in the second turn what it has refused in the first one.
+        // If the store has recovered in the meantime, it accepts in the second round what it refused in the first.
         for _ in 0..2 {
             let (mut taken, mut refused) = (0, 0);
             for (message, stored) in messages.iter().zip(&mut stored).filter(|(_, stored)| stored.is_none()) {

@@ -1,8 +1,8 @@
 //! Stores the messages of rooms before, or after, their members get them.
 //!
 //! Each room has a queue, and while that is not empty, a task that works on it: it has the store append what waits, all
-//! at once, and then publishes it. What comes meanwhile is the next batch. No lock is held while the store works, and
-//! rooms do not wait for each other.
+//! at once, and then publishes it. Messages that come in the meantime are the next batch. No lock is held while the
+//! store works, and rooms do not wait for each other.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,7 +35,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// If it has failed for this long, it gives up.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 
-/// While the room has to deliver other frames first, this is how often it is checked whether it has.
+/// How often to check whether the room has delivered the frames that must go out first.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A message that is to be stored.
@@ -47,7 +47,7 @@ pub(crate) struct Draft {
     pub(crate) key: Option<String>,
     /// Present if its session remembers it.
     pub(crate) waiting_id: Option<WaitingId>,
-    /// When it was received, if it is measured how long its delivery takes.
+    /// When it was received, if its delivery is measured.
     pub(crate) received: Option<Duration>,
     /// What the host is told. Its id, position and time are still to be set.
     pub(crate) message: Message,
@@ -68,7 +68,7 @@ pub(crate) type Keeping = oneshot::Receiver<Result<Kept, Unavailable>>;
 /// A message in the queue.
 pub(crate) struct Waiting {
     pub(super) draft: Draft,
-    /// Until it was answered.
+    /// Present until the message is answered.
     reply: Option<oneshot::Sender<Result<Kept, Unavailable>>>,
 }
 
@@ -188,13 +188,12 @@ impl Rooms {
         calls.flatten()
     }
 
-    /// Does with the messages of a batch what their outcomes say.
-    /// `was_tried` is whether the store has got them.
+    /// Handles the messages of a batch according to their outcomes. `was_tried` says whether the store has got them.
     fn conclude(&self, keeper: &Keeper, room: &Arc<LiveRoom>, stored: Option<Stored>, was_tried: bool) {
         let mut guard = room.lock();
         let state = &mut *guard;
         let Some(mut queue) = state.store_queue.take() else { return };
-        // Nobody would get what goes out. In a shutdown, everybody leaves, and reads it in the store later.
+        // Nobody would get these messages. In a shutdown, all members leave, and read them from the store later.
         let is_gone = state.room.is_closed() && !self.tasks.is_closing();
         let (mut is_in_order, mut calls) = (true, None);
         let done =
@@ -208,7 +207,8 @@ impl Rooms {
                         return answer(&mut waiting.reply, Ok(Kept::repeated(receipt)));
                     }
                     is_in_order = false;
-                    // Clients that have entered before have been told of lower ids, and later ones of this one.
+                    // Clients that have already entered were told lower ids. Clients that enter later are told this
+                    // one.
                     let until = state.take_id(SystemTime::now());
                     keeper.doubts().note_late(room.id(), id, until);
                     calls = calls.take().or(self.send_out(room, state, waiting, id));
@@ -218,7 +218,7 @@ impl Rooms {
                 }
                 (None, Outcome::Failed(id) | Outcome::Out(id)) => {
                     is_in_order = false;
-                    // Without a key, the store does not find it again.
+                    // Without a key, the store cannot find the message again.
                     if was_tried && waiting.draft.key.is_some() {
                         keeper.doubts().note_failed(room.id(), id);
                     }
@@ -226,7 +226,7 @@ impl Rooms {
                 }
             });
         if !is_in_order {
-            // Before the store is known, it stays unknown.
+            // It stays `None` until the latest id in the store is known.
             queue.in_order_after = queue.in_order_after.map(|_| state.last_id());
         }
         state.store_queue = Some(queue);
@@ -244,12 +244,12 @@ impl Rooms {
         }
     }
 
-    /// The room has room for a batch of this size if as much waits already.
+    /// The size up to which a batch fits into the send queues if as much waits already.
     pub(super) fn max_batch_bytes(&self) -> usize {
         self.max_queue_bytes / BATCH_SHARE / 2
     }
 
-    /// Begins with the next batch of a room. `None` if nothing waits, and the task has to end.
+    /// Begins the next batch of a room. `None` if nothing waits, so that the task has to end.
     fn begin_batch(&self, room: &Arc<LiveRoom>) -> Option<Vec<StoredMessage>> {
         self.registry.visit(room, |_, state| {
             let mut queue = state.store_queue.take()?;
@@ -272,7 +272,7 @@ fn answer(reply: &mut Option<oneshot::Sender<Result<Kept, Unavailable>>>, answer
     }
 }
 
-/// Drops messages without a lock: they hold users, which are host code.
+/// Drops messages without a lock, because dropping their users runs the host's code.
 pub(super) fn drop_messages(messages: Vec<Waiting>) {
     for message in messages {
         let _ = guard::run("the drop of a user", move || drop(message));

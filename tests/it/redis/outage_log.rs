@@ -49,7 +49,7 @@ async fn the_log_has_two_lines_about_an_outage_of_redis() {
     let repaired = format!("rooms_reset={ROOMS} members_entered_again=");
     assert!(lines[1].contains("INFO") && lines[1].contains(&repaired), "{lines:#?}");
     assert!(lines[1].contains("members_lost=0") && lines[1].contains("away="), "{lines:#?}");
-    // The rest is for those who look for it.
+    // The rest is at the level `debug`.
     until(|| rooms.stats().connections == 0).await;
     assert_eq!(log.count("reason=events lost code=1012"), ROOMS, "{}", log.text());
     assert_eq!(log.count("events of a room are lost"), ROOMS, "{}", log.text());

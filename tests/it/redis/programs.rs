@@ -94,7 +94,7 @@ for wrong in [{"event": "welcome"}, '{"event": "x", "event": "y"}']:
     rooms.shutdown().await;
 }
 
-/// No program can send what looks as if the server itself had sent it.
+/// No program can send a frame that looks as if the server itself had sent it.
 #[tokio::test]
 #[ignore = "needs redis-server and redis-cli"]
 async fn no_event_of_the_protocol_is_sent_for_a_program() {

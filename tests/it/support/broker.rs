@@ -125,8 +125,8 @@ pub(super) async fn wait_for_broker() {
     wait_for_redis().await;
 }
 
-/// What the broker was told and has answered so far, in some unit. It does not change while nothing calls the broker and the
-/// broker has nothing left to do.
+/// How much the broker was told and has answered so far, in no particular unit. It does not change while nothing calls
+/// the broker and the broker has nothing left to do.
 pub(super) fn broker_traffic() -> u64 {
     #[cfg(feature = "redis")]
     return redis_traffic();

@@ -1,8 +1,8 @@
 //! With `CHAT_TEST_BROKER=redis`, chat rooms are nodes of a real Redis server, while the tests run in paused time.
 //!
-//! Paused time advances whenever the runtime is idle, so it would run away while the test waits for Redis. So a thread of
-//! its own serves the connections to Redis. Time stands still there: however busy the machine is, Redis never seems to be
-//! too slow. Each call of the broker begins to wait for that thread with
+//! Paused time advances whenever the runtime is idle, so it would run away while the test waits for Redis. Therefore, a
+//! separate thread serves the connections to Redis. Time stands still in that thread: no matter how busy the machine
+//! is, Redis never seems to be too slow. Each call of the broker begins to wait for that thread with
 //! [`spawn_blocking`], which keeps the time from advancing, until Redis and the thread have nothing left to do. To the
 //! test, Redis seems to answer in no time.
 
@@ -26,7 +26,7 @@ use tower_chat_rooms::{BrokerNode, RedisSettings};
 /// sockets, there are fewer turns than this.
 const TURNS: usize = 4;
 
-/// More than a test has at once.
+/// More than a test has at the same time.
 const TASKS_PER_TURN: u32 = 100_000;
 
 const START_LIMIT: Duration = Duration::from_secs(60);

@@ -159,7 +159,7 @@ impl<T> Machine<T> {
 
     fn on_message_refused(&mut self, cid: &str, refusal: Refusal) {
         let recipient = self.cx.outgoing.recipient_of(cid);
-        // Messages must not wait for a request. It is not sent again.
+        // A refused request is not sent again, because messages must not wait for it.
         let is_request = self.cx.outgoing.has_event(cid, HISTORY);
         if let Some(Recipient::Room(key)) =
             recipient.filter(|_| refusal.has_code("not_entered") && !is_request)

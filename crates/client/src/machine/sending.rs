@@ -20,7 +20,8 @@ impl<T> Machine<T> {
         self.send_to_room(now, key, waiting, |room, cid| (body.event().to_owned(), body.message(room, cid)));
     }
 
-    /// Asks for messages of a room. The request waits and is sent again like a message, until it is answered in any way.
+    /// Asks for messages of a room. The request waits and is sent again like a message, until it is answered, even by a
+    /// refusal.
     pub(crate) fn read_history(&mut self, now: Now, key: RoomKey, mut keys: Value, waiting: T) {
         self.send_to_room(now, key, waiting, |room, cid| {
             keys["event"] = json!(HISTORY);

@@ -1,5 +1,6 @@
 -- Ends a session of a user. Answers whether it was the user's last one on any node. A repeated call gets the first one's
--- answer. `undo` ends a session that has come back after its end, and is not a repetition of that.
+-- answer. With `undo`, it ends a session that has come back after its end. This is a new call, not a repetition of the
+-- first one.
 local sessions, ended = unpack(KEYS)
 local process, tag, session, mode = unpack(ARGV)
 local MINUTE = 60 * 1000

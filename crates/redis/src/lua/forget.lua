@@ -1,5 +1,6 @@
--- Forgets a fenced node that has no members, sessions and users any more. Its sessions end with their windows, after
--- their members have left: should the node come back in between, nobody would tell of these. `fence` fences it before.
+-- Forgets a fenced node that has no members, sessions or users any more. Its sessions end when their windows are over,
+-- but not before their members have left: if the node came back in between, nobody would report these members as gone.
+-- `fence` fences the node first.
 local nodes, node_rooms, node_sessions, node_users = unpack(KEYS)
 local node, _, action, closed_for = unpack(ARGV)
 local time = redis.call('TIME')

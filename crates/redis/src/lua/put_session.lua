@@ -1,9 +1,10 @@
 -- Has a session be in Redis as its node has it. A repeated call changes nothing.
 --
--- Answers TAKEN, with its generation, if another node has taken it over since, and GONE if it has ended. `may_be_lost`
--- says that it need not be there: it is new, or the server may have lost it. If the server has forgotten that this node
--- has taken it over, it is this node's again. Answers OLDER if this node itself has taken it over since. Without a token,
--- it keeps the one that it has there, if any: its members may have yet to enter again.
+-- Answers TAKEN, with the session's generation, if another node has taken the session over since, GONE if it has ended,
+-- and OLDER if this node itself has taken it over since. With `may_be_lost`, the session may be missing in Redis: it is
+-- new, or the server may have lost it. If the server has forgotten that this node has taken the session over, it
+-- becomes this node's again. Without a token, the session keeps the token that it has in Redis, if any: its members may
+-- have yet to enter again.
 local nodes = KEYS[1]
 local node, _, id, token, user, window, generation, may_be_lost = unpack(ARGV)
 local lease = redis.call('ZSCORE', nodes, node)

@@ -153,8 +153,8 @@ async fn a_resume_window_begins_with_the_fence() {
     assert_eq!(server.command::<Vec<String>>(&["KEYS", "*session*"]).await, [] as [&str; 0]);
 }
 
-/// Rule: the sessions of a lost node end after its members have left. Should it come back before, it would take them for
-/// sessions of other nodes, and nobody would tell of its members.
+/// Rule: the sessions of a lost node end after its members have left. If they ended before and the node came back, it
+/// would take them for sessions of other nodes, and nobody would report its members as gone.
 #[tokio::test]
 async fn sessions_of_a_lost_node_are_kept_until_their_members_have_left() {
     let server = Server::start().await;
@@ -187,7 +187,7 @@ async fn sessions_of_a_lost_node_are_kept_until_their_members_have_left() {
     other.close().await;
 }
 
-/// Rule: the same, if the other node does not look at the members because they have time left, as far as it knows.
+/// Rule: the same holds if the other node does not check the members because, as far as it knows, they have time left.
 #[tokio::test]
 async fn a_session_does_not_end_before_its_member_because_of_the_clock() {
     let server = Server::start().await;

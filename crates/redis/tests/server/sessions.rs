@@ -140,7 +140,7 @@ async fn a_session_that_nobody_resumes_ends_with_its_window() {
     assert_eq!(b.resume("t1", "t2", "ann").await, Err(ResumeError::Unknown));
 }
 
-/// Rule: if no node is left, members stay until the next one starts, which tells its host of them.
+/// Rule: if no node is left, members stay until the next node starts, which reports them to its host.
 #[tokio::test]
 async fn the_next_node_removes_what_the_last_one_has_left_behind() {
     let server = Server::start().await;
@@ -166,7 +166,8 @@ async fn the_next_node_removes_what_the_last_one_has_left_behind() {
     assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
 }
 
-/// Rule: if all nodes were lost at once, the next one cannot know of any that it is lost, and extends their leases.
+/// Rule: if all nodes were lost at the same time, the next one cannot know whether any of them is lost, so it extends
+/// their leases.
 #[tokio::test]
 async fn the_next_node_waits_for_those_that_may_still_be_there() {
     let server = Server::start().await;

@@ -31,7 +31,7 @@ async fn ask(address: &str, method: &str, path: &str, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn without_a_token_this_machine_can_look() {
+async fn without_a_token_this_machine_has_access() {
     let (_server, address) = start(&[]).await;
     for host in [&*address, "localhost:1", "127.0.0.2", "[::1]:80"] {
         let answer = ask(&address, "GET", "/nodes", &format!("Host: {host}\r\n")).await;
@@ -46,7 +46,7 @@ async fn without_a_token_this_machine_can_look() {
 }
 
 #[tokio::test]
-async fn with_a_token_only_those_who_know_it() {
+async fn with_a_token_only_requests_that_have_it_get_access() {
     let flags = ["--admin-token", TOKEN, "--admin-allow", "kick,close-room"];
     let (_server, address) = start(&flags).await;
     // "any:" and the token

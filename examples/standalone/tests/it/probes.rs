@@ -50,7 +50,7 @@ async fn metrics_and_probes_have_an_address_of_their_own() {
 }
 
 #[tokio::test]
-async fn they_are_answered_until_the_end_of_a_drain() {
+async fn probes_are_answered_until_the_end_of_a_drain() {
     let (mut server, metrics) = start(&["--drain", "1h", "--ready-delay", "1h"]).await;
     let _client = upgrade(&server).await;
     server.signal("TERM");
@@ -67,7 +67,7 @@ async fn they_are_answered_until_the_end_of_a_drain() {
 }
 
 #[tokio::test]
-async fn they_can_have_a_unix_socket() {
+async fn probes_can_have_a_unix_socket() {
     let path = std::env::temp_dir().join(format!("chat-metrics-{}.sock", std::process::id()));
     let listen = format!("unix:{}", path.display());
     let mut server = Standalone::start(&["--metrics-listen", &listen]).await;

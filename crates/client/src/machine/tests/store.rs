@@ -11,7 +11,7 @@ fn said_with_id(seq: u64, message: &str, id: u64) -> Value {
     merged(said(seq, message), json!({"id": id}))
 }
 
-/// In a room of a server with a store, which has told the id 100.
+/// In a room of a server with a store. The `entered` has the id 100.
 fn in_room() -> Bench {
     let mut bench = Bench::new(settings());
     bench.open("s1");
@@ -35,7 +35,7 @@ fn since_after(bench: &mut Bench) -> Value {
 }
 
 #[test]
-fn those_of_the_first_enter_are_the_history() {
+fn messages_of_the_first_enter_are_the_history() {
     let mut bench = Bench::new(settings());
     bench.open("s1");
     let messages = json!([null, "x", stored("one", 10, "b"), stored("two", 11, "b")]);
@@ -46,7 +46,7 @@ fn those_of_the_first_enter_are_the_history() {
 }
 
 #[test]
-fn those_of_a_later_enter_were_missed_whether_all_of_them_have_come_or_not() {
+fn messages_of_a_later_enter_are_replayed_even_if_some_are_missing() {
     for (recovered, more, gap) in [(json!("store"), false, vec![]), (json!(false), true, vec!["gap"])] {
         let mut bench = in_room();
         let messages = json!([stored("mine", 110, "1"), stored("two", 120, "b")]);
