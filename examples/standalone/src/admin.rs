@@ -94,6 +94,10 @@ impl AdminOptions {
             Some(token) if token.len() < MIN_TOKEN => {
                 return Err(format!("--admin-token is too short; use at least {MIN_TOKEN} characters"));
             }
+            // Others cannot be sent, or only by some browsers: for example a newline at the end of a file.
+            Some(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                return Err("--admin-token may have only visible ASCII characters, and no spaces".into());
+            }
             Some(token) => Guard::Token(token.clone()),
             None if addresses.iter().all(|address| address.ip().is_loopback()) => Guard::Loopback,
             None => {

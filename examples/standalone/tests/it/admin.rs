@@ -70,6 +70,7 @@ async fn other_machines_need_a_token() {
     for (flags, hint) in [
         (&["--admin-listen", "0.0.0.0:0"][..], "--admin-token"),
         (&["--admin-listen", "127.0.0.1:0", "--admin-token", "short"], "16 characters"),
+        (&["--admin-listen", "127.0.0.1:0", "--admin-token", "a-token-from-a-file\n"], "visible ASCII"),
         (&["--admin-listen", "nowhere.invalid:1"], "--admin-listen nowhere.invalid:1"),
         (&["--admin-allow", "kick"], "--admin-listen"),
     ] {
