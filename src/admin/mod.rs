@@ -40,7 +40,13 @@ const READ: &str = "GET, HEAD";
 ///
 /// **The view does not check who sends a request.** It shows the addresses of clients, and who is in which room. Put it
 /// behind a middleware that checks this, or serve it on an address that only operators can connect to. By calling
-/// [`guarded_by_host`], you confirm that you have done so. Without this call, it is not a service:
+/// [`guarded_by_host`], you confirm that you have done so.
+///
+/// If the address is the only guard, also check that requests name it in their `Host` header. A foreign page that an
+/// operator visits can make a name of its own resolve to your address (DNS rebinding). It then looks like the view's own
+/// page, but its requests carry that name.
+///
+/// Without `guarded_by_host`, it is not a service:
 ///
 /// ```compile_fail,E0277
 /// let rooms = tower_chat_rooms::ChatRooms::builder().build().unwrap();

@@ -198,6 +198,11 @@ impl Pending {
         Measured { deliveries, received: self.received.take() }
     }
 
+    /// The batch that a flush task was dropped with. Some members may not have had it.
+    pub(crate) fn interrupted(&self) -> Option<Batch> {
+        self.in_flight.clone()
+    }
+
     /// What is to be delivered next.
     pub(crate) fn take(&mut self) -> Batch {
         self.taken = self.seq;

@@ -24,15 +24,19 @@ pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> imp
         let mut flushing = flushing;
         while !flushing.is_over {
             yield_now().await;
-            let (measured, members, batch, transients, announcement) = {
+            let (measured, members, interrupted, batch, transients, announcement) = {
                 let mut state = flushing.room.lock();
+                let interrupted = state.pending.interrupted();
                 let measured = state.pending.measure();
                 let (members, batch) = state.take(now());
                 let transients = state.take_transients();
                 let announcement = flushing.room.take_announcement(&mut state, || clock.now());
-                (measured, members, batch, transients, announcement)
+                (measured, members, interrupted, batch, transients, announcement)
             };
             let room = &flushing.room;
+            if let Some(batch) = interrupted {
+                Frames::Batch(batch).deliver_to_all(room, &members).await;
+            }
             if !batch.is_empty() {
                 Frames::Batch(batch).deliver_to_all(room, &members).await;
                 room.note_delivered(measured, clock);

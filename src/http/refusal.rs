@@ -105,13 +105,12 @@ impl Refusal {
 
     pub(crate) fn count(&self, engine: &Engine) {
         let counters = &engine.context.counters;
-        counters.refused.add(1);
         match self.kind {
             RefusalKind::Origin => counters.refused_origin.add(1),
             RefusalKind::Auth | RefusalKind::AuthFailed => counters.refused_auth.add(1),
             RefusalKind::TooManyConnections | RefusalKind::TooManyPending => counters.refused_full.add(1),
             RefusalKind::TooManyFromAddress | RefusalKind::TooFast => counters.refused_per_ip.add(1),
-            RefusalKind::Draining | RefusalKind::ShuttingDown => {}
+            RefusalKind::Draining | RefusalKind::ShuttingDown => counters.refused_stopping.add(1),
             RefusalKind::NotAnUpgrade
             | RefusalKind::Method
             | RefusalKind::HttpVersion

@@ -342,6 +342,7 @@ impl Attachment {
         if std::mem::replace(&mut self.is_detached, true) {
             return None;
         }
+        self.sessions.context().counters.closed.add(reason);
         let wants_session_kept = reason == LeaveReason::Closed
             && self.session.with_socket_of(self.generation, |socket| socket.wants_session_kept()) == Ok(true);
         let _ = self.sessions.detach(&self.session, self.generation, reason, wants_session_kept);

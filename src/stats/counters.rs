@@ -10,12 +10,13 @@ use crate::stats::reasons::ReasonCounters;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) accepted: Counter,
-    pub(crate) refused: Counter,
     pub(crate) refused_handshake: Counter,
     pub(crate) refused_origin: Counter,
     pub(crate) refused_auth: Counter,
     pub(crate) refused_full: Counter,
     pub(crate) refused_per_ip: Counter,
+    /// During a drain or a shutdown.
+    pub(crate) refused_stopping: Counter,
     /// Why connections have ended.
     pub(crate) closed: ReasonCounters,
     pub(crate) entered: Counter,
@@ -54,14 +55,30 @@ impl Counters {
     pub(crate) fn read(&self) -> Stats {
         let (closed, left_by_reason, moved_away) =
             (self.closed.read(), self.left.read(), self.moved_away.read());
+        let [refused_handshake, refused_origin, refused_auth, refused_full, refused_per_ip, refused_stopping] =
+            [
+                &self.refused_handshake,
+                &self.refused_origin,
+                &self.refused_auth,
+                &self.refused_full,
+                &self.refused_per_ip,
+                &self.refused_stopping,
+            ]
+            .map(Counter::read);
         Stats {
             accepted: self.accepted.read(),
-            refused: self.refused.read(),
-            refused_handshake: self.refused_handshake.read(),
-            refused_origin: self.refused_origin.read(),
-            refused_auth: self.refused_auth.read(),
-            refused_full: self.refused_full.read(),
-            refused_per_ip: self.refused_per_ip.read(),
+            // The sum, so that the difference of it and its parts never falls.
+            refused: refused_handshake
+                + refused_origin
+                + refused_auth
+                + refused_full
+                + refused_per_ip
+                + refused_stopping,
+            refused_handshake,
+            refused_origin,
+            refused_auth,
+            refused_full,
+            refused_per_ip,
             entered: self.entered.read(),
             left: left_by_reason.total() + moved_away,
             left_by_reason,
@@ -98,5 +115,23 @@ impl Counters {
             broker_lag: self.broker_lag.read(),
             ..Stats::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_the_sum_of_their_reasons_at_any_moment() {
+        let counters = Counters::default();
+        counters.refused_stopping.add(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..100_000).for_each(|_| counters.refused_origin.add(1)));
+            for _ in 0..1000 {
+                let stats = counters.read();
+                assert_eq!(stats.refused - stats.refused_origin, 1);
+            }
+        });
     }
 }

@@ -13,6 +13,12 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Debug)]
 pub(crate) struct StoreError(Box<dyn Error + Send + Sync>);
 
+impl StoreError {
+    pub(crate) fn panicked() -> StoreError {
+        StoreError("the message store panicked".into())
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -139,16 +139,20 @@ async fn a_closed_room_stores_nothing_while_a_new_one_does() {
 }
 
 /// Refuses messages with the text "poison".
-struct Refuses(MemoryStore);
+struct Refuses {
+    store: MemoryStore,
+    panics: bool,
+}
 
 impl MessageStore for Refuses {
     type Error = String;
 
     async fn append(&self, room: &RoomId, messages: &[StoredMessage]) -> Result<Vec<MessageId>, String> {
         if messages.iter().any(|message| message.body().contains("poison")) {
+            assert!(!self.panics, "on purpose");
             return Err("on purpose".to_owned());
         }
-        self.0.append(room, messages).await.map_err(|error| error.to_string())
+        self.store.append(room, messages).await.map_err(|error| error.to_string())
     }
 
     async fn page(
@@ -157,15 +161,18 @@ impl MessageStore for Refuses {
         range: PageRange,
         limit: usize,
     ) -> Result<Vec<StoredMessage>, String> {
-        self.0.page(room, range, limit).await.map_err(|error| error.to_string())
+        self.store.page(room, range, limit).await.map_err(|error| error.to_string())
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_the_store_refuses_does_not_prevent_others_from_being_stored() {
-    for keep in [Keep::First, Keep::Behind] {
+    for (keep, panics) in
+        [(Keep::First, false), (Keep::Behind, false), (Keep::First, true), (Keep::Behind, true)]
+    {
         let store = MemoryStore::new();
-        let builder = without_limits(ChatRooms::builder()).store(Refuses(store.clone())).keep(keep);
+        let refuses = Refuses { store: store.clone(), panics };
+        let builder = without_limits(ChatRooms::builder()).store(refuses).keep(keep);
         let rooms = builder.build().unwrap();
         let mut ann = enter(&rooms, "ann", Admission::anonymous()).await;
         let mut bob = enter(&rooms, "bob", Admission::anonymous()).await;

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,23 +13,16 @@ use http::uri::Authority;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::net::{TcpListener, lookup_host};
 use tower::Service;
 use tower_chat_rooms::{AdminService, AssetBody, ChatRooms, Drain};
 
-/// The maximum number of connections to the view.
+use crate::listen::Listener;
+use crate::server::{HttpLimits, Server};
+
+/// Connections of one address. Nobody needs more, not even a proxy.
 const MAX_CONNECTIONS: usize = 64;
-
-/// Time for the head of a request, also between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Time after an error for which nothing is accepted.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// A shorter token could be guessed.
 const MIN_TOKEN: usize = 16;
@@ -75,6 +67,8 @@ enum Allowed {
     Drain,
 }
 
+type Answer = Response<Either<AssetBody, Full<Bytes>>>;
+
 /// The admin view, not served yet.
 pub(crate) struct Admin {
     listener: TcpListener,
@@ -90,8 +84,6 @@ enum Guard {
     Token(String),
 }
 
-type Answer = Response<Either<AssetBody, Full<Bytes>>>;
-
 impl AdminOptions {
     /// Listens, if the admin view is enabled.
     pub(crate) async fn listen(&self, rooms: &ChatRooms, drain: Drain) -> Result<Option<Admin>, String> {
@@ -101,6 +93,10 @@ impl AdminOptions {
         let guard = match &self.admin_token {
             Some(token) if token.len() < MIN_TOKEN => {
                 return Err(format!("--admin-token is too short; use at least {MIN_TOKEN} characters"));
+            }
+            // Others cannot be sent, or only by some browsers: for example a newline at the end of a file.
+            Some(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                return Err("--admin-token may have only visible ASCII characters, and no spaces".into());
             }
             Some(token) => Guard::Token(token.clone()),
             None if addresses.iter().all(|address| address.ip().is_loopback()) => Guard::Loopback,
@@ -135,34 +131,16 @@ impl Admin {
         }
     }
 
-    /// Serves it until the process ends.
-    pub(crate) async fn serve(self) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        while let Ok(place) = places.clone().acquire_owned().await {
-            let Ok((stream, peer)) = self.listener.accept().await else {
-                sleep(PAUSE).await;
-                continue;
-            };
-            let (guard, service) = (self.guard.clone(), self.service.clone());
-            tokio::spawn(async move {
-                if let Err(error) = serve_connection(stream, guard, service).await {
-                    tracing::debug!(%peer, %error, "connection to the admin view closed");
-                }
-                drop(place);
-            });
-        }
+    /// Serves it until `end` completes.
+    pub(crate) async fn serve_until<T>(self, limits: HttpLimits, end: impl Future<Output = T>) -> T {
+        let limits = HttpLimits { max_sockets_per_address: MAX_CONNECTIONS, ..limits };
+        let (guard, service) = (self.guard, self.service);
+        let guarded = service_fn(move |request| answer(guard.clone(), service.clone(), request));
+        let server = Server::new(vec![Listener::Tcp(self.listener)], guarded, &limits);
+        let ended = server.run_until(end).await;
+        server.stop().await;
+        ended
     }
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    guard: Arc<Guard>,
-    service: AdminService,
-) -> Result<(), hyper::Error> {
-    let service = service_fn(move |request| answer(guard.clone(), service.clone(), request));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    http.serve_connection(TokioIo::new(stream), service).await
 }
 
 async fn answer(

@@ -67,9 +67,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     for url in &urls {
         println!("chat rooms on {url}");
     }
-    if let Some(admin) = admin {
+    if let Some(admin) = &admin {
         println!("{}", admin.describe());
-        tokio::spawn(admin.serve());
     }
     for listener in &probes {
         println!("metrics on {}", listener.url("/metrics"));
@@ -80,8 +79,12 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let service = TowerToHyperService::new(ServiceBuilder::new().layer(layer).service(site));
     let server = Server::new(listeners, service, &options.http_limits());
     let probes = Server::new(probes, Probes::new(&rooms), &options.http_limits());
-    // They are answered until the end.
-    probes.run_until(run_until_stopped(&options, &rooms, server, signals)).await;
+    // These are answered until the end.
+    let serving = probes.run_until(run_until_stopped(&options, &rooms, server, signals));
+    match admin {
+        Some(admin) => admin.serve_until(options.http_limits(), serving).await,
+        None => serving.await,
+    }
     probes.stop().await;
     Ok(())
 }

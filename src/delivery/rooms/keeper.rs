@@ -89,19 +89,29 @@ impl Keeper {
     ) -> Option<Stored> {
         let work = async {
             for wait in TRIES {
-                match self.store.append(room, messages).await {
+                match self.append_once(room, messages).await {
                     Ok(ids) => return Ok(ids.into_iter().map(Some).collect()),
                     Err(error) => tracing::warn!(%room, %error, "messages could not be stored; trying again"),
                 }
                 sleep(wait).await;
             }
-            match self.store.append(room, messages).await {
+            match self.append_once(room, messages).await {
                 Ok(ids) => Ok(ids.into_iter().map(Some).collect()),
                 Err(error) if messages.len() == 1 => Err(error),
                 Err(error) => self.append_each(room, messages, error).await,
             }
         };
         self.answer(tasks, room, &self.counters.store_append, work).await
+    }
+
+    /// Appends messages. If the store panics, it has failed: one of the messages may be the reason.
+    async fn append_once(
+        &self,
+        room: &RoomId,
+        messages: &[StoredMessage],
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let answer = guard::catch("append", self.store.append(room, messages)).await;
+        answer.unwrap_or_else(|Panicked| Err(StoreError::panicked()))
     }
 
     /// Appends messages one by one. Fails if the store takes none of them.
@@ -116,7 +126,7 @@ impl Keeper {
         for _ in 0..2 {
             let (mut taken, mut refused) = (0, 0);
             for (message, stored) in messages.iter().zip(&mut stored).filter(|(_, stored)| stored.is_none()) {
-                match self.store.append(room, slice::from_ref(message)).await {
+                match self.append_once(room, slice::from_ref(message)).await {
                     Ok(ids) => {
                         *stored = ids.first().copied();
                         taken += 1;

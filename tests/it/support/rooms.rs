@@ -31,11 +31,14 @@ pub(crate) fn rooms_with_log() -> (ChatRooms, EventLog) {
     (builder().events(log.hook()).build().unwrap(), log)
 }
 
-/// Asserts that no session, member or room is left, and that each `entered` had its `left`.
+/// Asserts that no session, member or room is left, that each `entered` had its `left`, and each connection its end.
 pub(crate) fn assert_empty(rooms: &ChatRooms) {
     let stats = rooms.stats();
     assert_eq!((stats.connections, stats.rooms), (0, 0), "{stats:?}");
     assert_eq!(stats.entered, stats.left, "{stats:?}");
+    assert_eq!(stats.accepted, stats.closed.total(), "{stats:?}");
+    assert_eq!((stats.sessions, stats.pending), (0, 0), "{stats:?}");
+    assert_eq!((stats.queued_bytes, stats.behind), (0, 0), "{stats:?}");
     assert!(rooms.rooms().is_empty());
     let report = rooms.check_consistency();
     assert_eq!((report.sessions, report.members, report.faults), (0, 0, Vec::new()));

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::PATIENCE;
 use crate::standalone::Standalone;
+use crate::{PATIENCE, until_closed};
 
 const TOKEN: &str = "a-token-of-more-than-sixteen";
 
@@ -70,6 +70,7 @@ async fn other_machines_need_a_token() {
     for (flags, hint) in [
         (&["--admin-listen", "0.0.0.0:0"][..], "--admin-token"),
         (&["--admin-listen", "127.0.0.1:0", "--admin-token", "short"], "16 characters"),
+        (&["--admin-listen", "127.0.0.1:0", "--admin-token", "a-token-from-a-file\n"], "visible ASCII"),
         (&["--admin-listen", "nowhere.invalid:1"], "--admin-listen nowhere.invalid:1"),
         (&["--admin-allow", "kick"], "--admin-listen"),
     ] {
@@ -77,5 +78,25 @@ async fn other_machines_need_a_token() {
         let output = command.args(flags).stderr(Stdio::piped()).output().await.expect("it can be run");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(hint), "{flags:?}: {error}");
+    }
+}
+
+/// It requests more than the socket's buffers hold, and reads none of it. Nobody has to know the token for that.
+#[tokio::test]
+async fn a_client_that_reads_no_answer_is_closed() {
+    let (_server, address) = start(&["--admin-token", TOKEN, "--http-timeout", "200ms"]).await;
+    let mut stream = TcpStream::connect(&address).await.expect("it accepts");
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    let blocked = async { while stream.write_all(&request).await.is_ok() {} };
+    timeout(PATIENCE, blocked).await.expect("the server closes the connection");
+}
+
+#[tokio::test]
+async fn a_silent_client_is_closed() {
+    let (_server, address) = start(&["--admin-token", TOKEN, "--head-timeout", "200ms"]).await;
+    for bytes in [&b""[..], b"GET / HTTP/1.1\r\nHost: x\r\n"] {
+        let mut stream = TcpStream::connect(&address).await.expect("it accepts");
+        stream.write_all(bytes).await.expect("it reads");
+        until_closed(&mut stream).await;
     }
 }
