@@ -94,9 +94,11 @@ async fn run_until_stopped(
     mut signals: StopSignals,
 ) {
     server.run_until(signals.next()).await;
-    println!("draining; a second signal ends it immediately");
+    let drain = options.drain();
+    let begun = if drain.is_some() { "draining" } else { "shutting down" };
+    println!("{begun}; a second signal ends it immediately");
     let stop = async {
-        if let Some(drain) = options.drain() {
+        if let Some(drain) = drain {
             // Load balancers still ask for the health, and clients are told to go elsewhere.
             server.run_until(async { _ = rooms.drain(drain).await }).await;
         }
