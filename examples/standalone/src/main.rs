@@ -3,21 +3,23 @@
 
 mod admin;
 mod check;
+#[cfg(feature = "store")]
+mod database;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod listen;
 mod logging;
-#[cfg(feature = "redis")]
 mod nodes;
 mod open_files;
 mod options;
 mod probes;
+#[cfg(feature = "redis")]
+mod redis;
 mod server;
 mod settings;
 mod signals;
 mod site;
 mod sockets;
-#[cfg(feature = "store")]
 mod store;
 mod tokens;
 
@@ -52,7 +54,6 @@ async fn main() {
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Some(address) = options.check {
         check(address)?;
-        #[cfg(feature = "store")]
         options.store.check().await?;
         return Ok(());
     }
