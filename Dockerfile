@@ -5,7 +5,7 @@
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
 COPY . .
-ARG FEATURES=jwt,redis
+ARG FEATURES=jwt,redis,store
 ENV CARGO_PROFILE_RELEASE_STRIP=true
 # The caches keep the compiled dependencies when only sources have changed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -66,8 +66,10 @@ impl Actions {
                 Ok(json!({ "connections": progress.connections, "closed": progress.closed }))
             }
             _ => Err(Refused::not_allowed(format!(
-                "this view does not allow the action; to allow it, call `Admin::{}`",
-                action.setting()
+                "this view does not allow the action; to allow it, call `Admin::{}`, or start the standalone server with \
+                 `--admin-allow {}`",
+                action.setting(),
+                action.name()
             ))),
         }
     }

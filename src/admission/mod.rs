@@ -130,7 +130,7 @@ impl Admission {
                         max = limits.max_connections_per_ip,
                         suppressed,
                         "an address has as many connections as it may have; if it is a proxy, name it in \
-                         `trusted_proxies`"
+                         `trusted_proxies` (`--trusted-proxy` of the standalone server)"
                     );
                 }
                 return Err(NoPermit::PeerFull);

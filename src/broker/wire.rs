@@ -74,6 +74,10 @@ pub(crate) fn decode_frame(body: &[u8]) -> Result<RoomFrame<'_>, Unreadable> {
 }
 
 /// The body of a changed profile.
+#[cfg_attr(
+    not(any(feature = "redis", feature = "test-util")),
+    allow(dead_code, reason = "no broker that is compiled sends it")
+)]
 pub(crate) fn encode_profile(name: &Name, profile: &Profile) -> Bytes {
     let mut body = vec![VERSION];
     put_profile(&mut body, name, profile);

@@ -69,7 +69,8 @@ impl Reports {
             ?host,
             suppressed,
             "refused a page whose origin is not allowed; if it is yours, allow it with \
-             `ChatRoomsBuilder::origins`, or let your proxy pass on `Host` unchanged"
+             `ChatRoomsBuilder::origins` (`--allow-origin` of the standalone server), or let your proxy pass on \
+             `Host` unchanged"
         );
     }
 

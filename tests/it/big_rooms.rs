@@ -81,9 +81,11 @@ async fn the_frames_of_the_host_reach_all_members_too() {
         members.push(enter(&rooms).await.0);
     }
     rooms.send("r", &json!({"event": "notice", "n": 1})).unwrap().await.unwrap();
+    for client in &mut members {
+        assert_eq!(client.next_of("notice").await["n"], 1);
+    }
     assert_eq!(rooms.close_room("r"), LISTENERS);
     for mut client in members {
-        assert_eq!(client.next_of("notice").await["n"], 1);
         client.next_of("left").await;
     }
 }

@@ -3,21 +3,23 @@
 
 mod admin;
 mod check;
+#[cfg(feature = "store")]
+mod database;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod listen;
 mod logging;
-#[cfg(feature = "redis")]
 mod nodes;
 mod open_files;
 mod options;
 mod probes;
+#[cfg(feature = "redis")]
+mod redis;
 mod server;
 mod settings;
 mod signals;
 mod site;
 mod sockets;
-#[cfg(feature = "store")]
 mod store;
 mod tokens;
 
@@ -52,7 +54,6 @@ async fn main() {
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Some(address) = options.check {
         check(address)?;
-        #[cfg(feature = "store")]
         options.store.check().await?;
         return Ok(());
     }
@@ -97,9 +98,11 @@ async fn run_until_stopped(
     mut signals: StopSignals,
 ) {
     server.run_until(signals.next()).await;
-    println!("draining; a second signal ends it immediately");
+    let drain = options.drain();
+    let begun = if drain.is_some() { "draining" } else { "shutting down" };
+    println!("{begun}; a second signal ends it immediately");
     let stop = async {
-        if let Some(drain) = options.drain() {
+        if let Some(drain) = drain {
             // Load balancers still ask for the health, and clients are told to go elsewhere.
             server.run_until(async { _ = rooms.drain(drain).await }).await;
         }

@@ -1,31 +1,29 @@
 //! The flags of several servers that share their rooms.
 
 use std::error::Error;
-#[cfg(feature = "redis-tls")]
 use std::path::PathBuf;
 
 use clap::Args;
-use tower_chat_rooms::{BrokerNode, ChatRoomsBuilder, RedisSettings};
+use tower_chat_rooms::ChatRoomsBuilder;
 
 #[derive(Debug, Args)]
 pub(crate) struct Nodes {
     /// Redis or Valkey through which several servers share their rooms: `redis://[user:password@]host[:port][/db]`,
     /// `redis+unix:///path`, `redis+sentinel://host[,host]/master` or `redis+cluster://host[,host]`
-    #[arg(long, env = "CHAT_REDIS", value_name = "URL")]
-    redis: Option<String>,
+    #[arg(long, env = "CHAT_REDIS", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis: Option<String>,
 
     /// What all keys and channels in Redis start with; servers with the same prefix share their rooms
-    #[arg(long, env = "CHAT_REDIS_PREFIX", value_name = "TEXT", default_value = "chat")]
-    redis_prefix: String,
+    #[arg(long, env = "CHAT_REDIS_PREFIX", value_name = "TEXT", default_value = "chat", requires = "redis")]
+    pub(crate) redis_prefix: String,
 
     /// The certificate, in PEM, of the CA that has signed that of Redis, for `rediss` URLs [default: those of the system]
-    #[cfg(feature = "redis-tls")]
-    #[arg(long, env = "CHAT_REDIS_CA", value_name = "FILE")]
-    redis_ca: Option<PathBuf>,
+    #[arg(long, env = "CHAT_REDIS_CA", value_name = "FILE", requires = "redis")]
+    pub(crate) redis_ca: Option<PathBuf>,
 
     /// This server's name among those that share its rooms [default: random]
-    #[arg(long, env = "CHAT_NODE", value_name = "NAME")]
-    node: Option<String>,
+    #[arg(long, env = "CHAT_NODE", value_name = "NAME", requires = "redis")]
+    pub(crate) node: Option<String>,
 }
 
 impl Nodes {
@@ -35,20 +33,21 @@ impl Nodes {
         builder: ChatRoomsBuilder,
     ) -> Result<ChatRoomsBuilder, Box<dyn Error + Send + Sync>> {
         let Some(url) = &self.redis else { return Ok(builder) };
-        let settings = RedisSettings::new(url).prefix(&self.redis_prefix);
-        let settings = match &self.node {
-            Some(name) => settings.node_name(name),
-            None => settings,
-        };
-        #[cfg(feature = "redis-tls")]
-        let settings = match &self.redis_ca {
-            Some(file) => {
-                let pem = std::fs::read(file);
-                settings
-                    .ca_certificate(pem.map_err(|error| format!("can't read {}: {error}", file.display()))?)
-            }
-            None => settings,
-        };
-        Ok(builder.broker(BrokerNode::redis(settings).await?))
+        if !cfg!(feature = "redis") {
+            return Err(
+                "this build has no Redis; build it with `--features redis` for --node and the flags --redis*"
+                    .into(),
+            );
+        }
+        if !cfg!(feature = "redis-tls") && (url.starts_with("rediss") || self.redis_ca.is_some()) {
+            return Err(
+                "this build has no TLS to Redis; build it with `--features redis-tls` for `rediss` URLs and \
+                        --redis-ca"
+                    .into(),
+            );
+        }
+        #[cfg(feature = "redis")]
+        let builder = builder.broker(crate::redis::connect(url, self).await?);
+        Ok(builder)
     }
 }

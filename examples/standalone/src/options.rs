@@ -12,11 +12,9 @@ use tower_chat_rooms::{
 use crate::admin::{Admin, AdminOptions};
 use crate::listen::ListenOn;
 use crate::logging::Logging;
-#[cfg(feature = "redis")]
 use crate::nodes::Nodes;
 use crate::server::HttpLimits;
 use crate::settings::{Settings, with_flags};
-#[cfg(feature = "store")]
 use crate::store::Store;
 use crate::tokens::Tokens;
 
@@ -114,11 +112,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) check: Option<SocketAddr>,
 
-    #[cfg(feature = "redis")]
     #[command(flatten)]
     nodes: Nodes,
 
-    #[cfg(feature = "store")]
     #[command(flatten)]
     pub(crate) store: Store,
 
@@ -164,9 +160,7 @@ impl Options {
                 Unique::Exact => UniqueNames::Exact,
                 Unique::AnyCase => UniqueNames::AnyCase,
             });
-        #[cfg(feature = "redis")]
         let builder = self.nodes.apply(builder).await?;
-        #[cfg(feature = "store")]
         let builder = self.store.apply(builder).await?;
         Ok(self.tokens.apply(builder)?.build().map_err(|error| with_flags(&error))?)
     }

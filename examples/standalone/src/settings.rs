@@ -74,11 +74,8 @@ impl FromArgMatches for Settings {
 
 fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
     let all = [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()];
-    all.into_iter().flatten().filter(|option| option.name() != WITHOUT_FLAG)
+    all.into_iter().flatten()
 }
-
-/// This server has no store.
-const WITHOUT_FLAG: &str = "store_timeout";
 
 /// Flags for settings of the crate that are not in its tables.
 const OTHER_FLAGS: [(&str, &str); 8] = [
@@ -130,7 +127,7 @@ fn set(
     matches: &ArgMatches,
     mut set: impl FnMut(&str, &str) -> Result<(), BuildError>,
 ) -> Result<(), clap::Error> {
-    for option in options.iter().filter(|option| option.name() != WITHOUT_FLAG) {
+    for option in options {
         if let Some(text) = matches.get_one::<String>(option.name()) {
             let text = read_zero(option.name(), text);
             set(option.name(), text)

@@ -42,7 +42,7 @@ async fn without_a_token_this_machine_has_access() {
         assert!(answer.starts_with("HTTP/1.1 40") && !answer.contains("actions"), "{headers}: {answer}");
     }
     let answer = ask(&address, "POST", "/drain", "Host: localhost\r\nX-Chat-Admin: 1\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("allow_drain"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("`--admin-allow drain`"), "{answer}");
 }
 
 #[tokio::test]

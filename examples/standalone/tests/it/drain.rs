@@ -53,6 +53,7 @@ async fn a_second_signal_ends_the_drain() {
         let mut server = Standalone::start(&flags).await;
         let _clients = [upgrade(&server).await, upgrade(&server).await];
         server.signal("TERM");
+        assert_eq!(server.next_line().await, "draining; a second signal ends it immediately");
         until_health(&server, "503").await;
         // It still answers.
         until_health(&server, "503").await;

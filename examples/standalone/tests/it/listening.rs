@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
 use crate::standalone::Standalone;
-use crate::{UPGRADE, status};
+use crate::{UPGRADE, fails, status};
 
 /// A folder that is removed with its files.
 struct Folder(PathBuf);
@@ -60,13 +60,6 @@ async fn ask(path: &Path, request: &[u8]) -> (UnixStream, String) {
     let mut stream = UnixStream::connect(path).await.expect("the server accepts");
     stream.write_all(request).await.expect("the server reads");
     status(stream).await.expect("the server answers")
-}
-
-/// What a server says that does not start.
-async fn fails(flags: &[&str]) -> String {
-    let output = Standalone::command(flags).output().await.expect("it can be run");
-    assert!(!output.status.success(), "{flags:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[tokio::test]

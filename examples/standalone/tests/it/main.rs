@@ -7,6 +7,7 @@ mod admin;
 mod backlog;
 mod check;
 mod drain;
+mod features;
 #[cfg(unix)]
 mod listening;
 mod logs;
@@ -31,6 +32,13 @@ use crate::standalone::Standalone;
 
 /// For what takes a moment, on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a server says that does not start.
+async fn fails(flags: &[&str]) -> String {
+    let output = Standalone::command(flags).output().await.expect("it can be run");
+    assert!(!output.status.success(), "{flags:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
 
 /// A connection that has sent these bytes.
 async fn connect(server: &Standalone, bytes: &[u8]) -> TcpStream {

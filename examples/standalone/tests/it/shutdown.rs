@@ -45,7 +45,7 @@ async fn a_second_signal_ends_it_at_once() {
         let mut server = Standalone::start(&["--shutdown-timeout", "1h", "--close-timeout", "1h"]).await;
         let _silent = upgrade(&server).await;
         server.signal(first);
-        assert_eq!(server.next_line().await, "draining; a second signal ends it immediately");
+        assert_eq!(server.next_line().await, "shutting down; a second signal ends it immediately");
         // The client has been sent its close frame, and does not answer.
         assert!(timeout(Duration::from_millis(300), server.wait()).await.is_err());
         server.signal(second);

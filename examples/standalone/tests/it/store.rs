@@ -1,6 +1,7 @@
 //! Messages in a database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use tower_chat_rooms::{MessageId, RoomId};
 use tower_chat_rooms_client::{Client, ClientEvent};
 use tower_chat_rooms_store::SqliteStore;
 
-use crate::PATIENCE;
 use crate::standalone::Standalone;
+use crate::{PATIENCE, fails};
 
 pub(super) const ROOM: &str = "r";
 
@@ -96,6 +97,16 @@ async fn messages_outlive_the_server() {
     assert!(check.expect("it starts").status.success());
     let wrong = Standalone::command(&["--check", &address, "--store", "mysql://localhost"]).output().await;
     assert_eq!(wrong.expect("it starts").status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
+    // Nothing listens there after the end of this statement.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port is free");
+    let url = format!("postgres://ann:secret@{free}/chat");
+    let error = fails(&["--listen", "127.0.0.1:0", "--store", &url]).await;
+    assert!(error.contains(&format!("--store: Postgres at {free} cannot be reached: ")), "{error}");
+    assert!(!error.contains("secret"), "{error}");
 }
 
 /// What a client has received: the number and the id of each message, and how many gaps it was told of.
