@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::testing::TestClient;
+use crate::testing::caller::Caller;
 use crate::testing::connection::Connection;
 use crate::testing::server::Connector;
 
@@ -94,16 +95,24 @@ impl ConnectOptions {
     ///
     /// # Panics
     /// If the server refuses the connection.
-    pub async fn connect(self) -> TestClient {
-        self.try_connect().await.unwrap_or_else(|error| panic!("{error}"))
+    #[track_caller]
+    pub fn connect(self) -> impl Future<Output = TestClient> {
+        let caller = Caller::here();
+        async move {
+            match TestClient::connect(self, caller).await {
+                Ok(client) => client,
+                Err(error) => caller.fail(error),
+            }
+        }
     }
 
     /// Connects, and returns an error if the server refuses the connection.
     ///
     /// # Errors
     /// How the server has refused the connection.
-    pub async fn try_connect(self) -> Result<TestClient, ConnectError> {
-        TestClient::connect(self).await
+    #[track_caller]
+    pub fn try_connect(self) -> impl Future<Output = Result<TestClient, ConnectError>> {
+        TestClient::connect(self, Caller::here())
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -111,8 +120,11 @@ impl ConnectOptions {
     }
 
     /// Does the handshake.
-    pub(super) async fn open(&self) -> Result<Connection, ConnectError> {
-        let mut request = format!("ws://test{}", self.path).into_client_request().expect("a valid path");
+    pub(super) async fn open(&self, caller: Caller) -> Result<Connection, ConnectError> {
+        let mut request = match format!("ws://test{}", self.path).into_client_request() {
+            Ok(request) => request,
+            Err(error) => caller.fail(format_args!("`{}` is not a path: {error}", self.path)),
+        };
         if !self.is_plain {
             let protocol = HeaderValue::from_static("chat-rooms.v1");
             request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
@@ -124,7 +136,7 @@ impl ConnectOptions {
                 Ok(Connection::new(socket))
             }
             Err(Error::Http(response)) => Err(ConnectError::Refused(response.map(Option::unwrap_or_default))),
-            Err(error) => panic!("the handshake failed: {error}"),
+            Err(error) => caller.fail(format_args!("the handshake failed: {error}")),
         }
     }
 }

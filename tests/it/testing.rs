@@ -212,9 +212,30 @@ async fn other_frames_than_expected_fail_the_test() {
     let server = TestServer::new(builder().build().unwrap());
     let (mut ann, mut bob) = ann_and_bob(&server).await;
     bob.say("hi").await;
-    let fails = |panic: Box<dyn std::any::Any + Send>| panic.downcast_ref::<String>().unwrap().clone();
-    let silence = AssertUnwindSafe(ann.expect_silence(Duration::from_secs(1))).catch_unwind().await;
-    assert!(fails(silence.unwrap_err()).contains("expected silence, got [Object"));
-    let other = AssertUnwindSafe(ann.expect(json!({"message": "hello"}))).catch_unwind().await;
-    assert!(fails(other.unwrap_err()).starts_with(r#"expected {"message":"hello"}, got {"#));
+    let silence = ann.expect_silence(Duration::from_secs(1));
+    fails(silence, line!() - 1, "expected silence, got [Object").await;
+    let hello = ann.expect(json!({"message": "hello"}));
+    fails(hello, line!() - 1, r#"expected {"message":"hello"}, got {"#).await;
+    let entered = bob.enter("", "r");
+    fails(entered, line!() - 1, "the enter was refused: ").await;
+    bob.cut();
+    let next = bob.send(json!({"event": "message", "message": "hi", "roomId": "r"}));
+    fails(next, line!() - 1, "the connection is cut: call `restore` first").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_fails_the_test() {
+    let server = TestServer::new(builder().auth(Tokens).build().unwrap());
+    let connected = server.connect();
+    fails(connected, line!() - 1, "the server has closed the connection with 4505: ").await;
+    let connected = server.options().plain().connect();
+    fails(connected, line!() - 1, "the server has refused the connection: 401 Unauthorized").await;
+}
+
+/// The test fails with a message that names this line, and then starts in this way.
+async fn fails<T>(future: impl Future<Output = T>, line: u32, start: &str) {
+    let Err(panic) = AssertUnwindSafe(future).catch_unwind().await else { panic!("expected: {start}") };
+    let message = panic.downcast_ref::<String>().unwrap();
+    let start = format!("at {}:{line}: {start}", file!());
+    assert!(message.starts_with(&start), "expected {start}, got {message}");
 }
