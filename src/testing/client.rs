@@ -242,7 +242,7 @@ impl TestClient {
         self.cut();
         let (resume, enters) = (self.session.resume(), self.session.enters());
         if let Err(error) = self.open().await {
-            self.caller.fail(error);
+            error.fail(self.caller, self.options.request_path());
         }
         if self.options.is_plain() {
             for enter in enters {

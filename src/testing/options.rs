@@ -15,6 +15,9 @@ use crate::testing::caller::Caller;
 use crate::testing::connection::Connection;
 use crate::testing::server::Connector;
 
+/// Characters of a body that an error shows.
+const MAX_EXCERPT: usize = 200;
+
 /// Options of a connection. Created by [`TestServer::options`](crate::testing::TestServer::options).
 ///
 /// ```
@@ -99,9 +102,10 @@ impl ConnectOptions {
     pub fn connect(self) -> impl Future<Output = TestClient> {
         let caller = Caller::here();
         async move {
+            let path = self.path.clone();
             match TestClient::connect(self, caller).await {
                 Ok(client) => client,
-                Err(error) => caller.fail(error),
+                Err(error) => error.fail(caller, &path),
             }
         }
     }
@@ -113,6 +117,10 @@ impl ConnectOptions {
     #[track_caller]
     pub fn try_connect(self) -> impl Future<Output = Result<TestClient, ConnectError>> {
         TestClient::connect(self, Caller::here())
+    }
+
+    pub(super) fn request_path(&self) -> &str {
+        &self.path
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -158,12 +166,50 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Fails the test, and says if the path may be wrong.
+    pub(super) fn fail(&self, caller: Caller, path: &str) -> ! {
+        match self {
+            ConnectError::Refused(response) if is_of_another_route(response.status()) => {
+                let (status, body) = (response.status(), Excerpt(response.body()));
+                caller.fail(format_args!(
+                    "no WebSocket at `{path}` ({status}); choose the path with `.options().path(…)`{body}"
+                ))
+            }
+            error => caller.fail(error),
+        }
+    }
+}
+
+/// Whether a page or the router answers in this way, rather than the chat rooms.
+fn is_of_another_route(status: StatusCode) -> bool {
+    let is_of_router = matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+    status.is_success() || status.is_redirection() || is_of_router
+}
+
+/// The start of a body, after a colon.
+struct Excerpt<'a>(&'a [u8]);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = String::from_utf8_lossy(self.0);
+        let body = body.trim();
+        if body.is_empty() {
+            return Ok(());
+        }
+        match body.char_indices().nth(MAX_EXCERPT) {
+            Some((end, _)) => write!(f, ": {}…", &body[..end]),
+            None => write!(f, ": {body}"),
+        }
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConnectError::Refused(response) => {
-                let body = String::from_utf8_lossy(response.body());
-                write!(f, "the server has refused the connection: {} {body}", response.status())
+                let (status, body) = (response.status(), Excerpt(response.body()));
+                write!(f, "the server has refused the connection with {status}{body}")
             }
             ConnectError::Closed { frame: Some(frame), code } => {
                 write!(f, "the server has closed the connection with {code}: {frame}")

@@ -196,14 +196,24 @@ async fn a_shutdown_closes_with_1012() {
 #[tokio::test(start_paused = true)]
 async fn a_whole_application_is_served() {
     let rooms = builder().build().unwrap();
+    let page = format!("<!doctype html>{}", "ü".repeat(1000));
     let app = axum::Router::new()
-        .route("/", axum::routing::get(|_: Request<axum::body::Body>| async { "page" }))
+        .route("/", axum::routing::get(|_: Request<axum::body::Body>| async { page }))
         .route_service("/chat", rooms.service());
     let server = TestServer::with_service(rooms, app);
     match server.options().plain().try_connect().await {
         Err(ConnectError::Refused(response)) => assert_eq!(response.status(), StatusCode::OK),
         other => panic!("{other:?}"),
     }
+    let advice = "; choose the path with `.options().path(…)`";
+    let start = format!("no WebSocket at `/` (200 OK){advice}: <!doctype html>ü");
+    let connected = server.connect();
+    let message = fails(connected, line!() - 1, &start).await;
+    assert!(message.ends_with("ü…"), "{message}");
+    assert!(message.chars().count() < 350, "{message}");
+    let connected = server.options().path("/none").plain().connect();
+    let message = fails(connected, line!() - 1, "no WebSocket at `/none` (404 Not Found)").await;
+    assert!(message.ends_with(advice), "{message}");
     server.options().path("/chat").connect().await.enter("ann", "r").await;
 }
 
@@ -229,13 +239,14 @@ async fn a_refused_connection_fails_the_test() {
     let connected = server.connect();
     fails(connected, line!() - 1, "the server has closed the connection with 4505: ").await;
     let connected = server.options().plain().connect();
-    fails(connected, line!() - 1, "the server has refused the connection: 401 Unauthorized").await;
+    fails(connected, line!() - 1, "the server has refused the connection with 401 Unauthorized: ").await;
 }
 
-/// The test fails with a message that names this line, and then starts in this way.
-async fn fails<T>(future: impl Future<Output = T>, line: u32, start: &str) {
+/// Expects a failure with a message that names this line, and then starts in this way. Returns the message.
+async fn fails<T>(future: impl Future<Output = T>, line: u32, start: &str) -> String {
     let Err(panic) = AssertUnwindSafe(future).catch_unwind().await else { panic!("expected: {start}") };
     let message = panic.downcast_ref::<String>().unwrap();
     let start = format!("at {}:{line}: {start}", file!());
     assert!(message.starts_with(&start), "expected {start}, got {message}");
+    message.clone()
 }
