@@ -378,6 +378,7 @@ impl ChatRoomsBuilder {
     ///   stored. A message of yours for a room without members is refused, and not stored.
     /// - A client that reads slowly slows down only the senders on its own node. Senders on other nodes may send more
     ///   than it can read, so its [`SlowConsumer`] policy applies earlier.
+    /// - A transient frame may arrive up to some milliseconds after a later message of its sender.
     /// - [`Left::online`](crate::Left::online) is the count that this node knows.
     pub fn broker(mut self, node: BrokerNode) -> Self {
         self.node = Some(node);

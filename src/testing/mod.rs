@@ -44,6 +44,7 @@
 //!
 //! When the server is dropped, it checks that members, counts, sessions and users are consistent.
 
+mod caller;
 mod client;
 mod connection;
 mod options;

@@ -11,8 +11,12 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::testing::TestClient;
+use crate::testing::caller::Caller;
 use crate::testing::connection::Connection;
 use crate::testing::server::Connector;
+
+/// Characters of a body that an error shows.
+const MAX_EXCERPT: usize = 200;
 
 /// Options of a connection. Created by [`TestServer::options`](crate::testing::TestServer::options).
 ///
@@ -94,16 +98,29 @@ impl ConnectOptions {
     ///
     /// # Panics
     /// If the server refuses the connection.
-    pub async fn connect(self) -> TestClient {
-        self.try_connect().await.unwrap_or_else(|error| panic!("{error}"))
+    #[track_caller]
+    pub fn connect(self) -> impl Future<Output = TestClient> {
+        let caller = Caller::here();
+        async move {
+            let path = self.path.clone();
+            match TestClient::connect(self, caller).await {
+                Ok(client) => client,
+                Err(error) => error.fail(caller, &path),
+            }
+        }
     }
 
     /// Connects, and returns an error if the server refuses the connection.
     ///
     /// # Errors
     /// How the server has refused the connection.
-    pub async fn try_connect(self) -> Result<TestClient, ConnectError> {
-        TestClient::connect(self).await
+    #[track_caller]
+    pub fn try_connect(self) -> impl Future<Output = Result<TestClient, ConnectError>> {
+        TestClient::connect(self, Caller::here())
+    }
+
+    pub(super) fn request_path(&self) -> &str {
+        &self.path
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -111,8 +128,11 @@ impl ConnectOptions {
     }
 
     /// Does the handshake.
-    pub(super) async fn open(&self) -> Result<Connection, ConnectError> {
-        let mut request = format!("ws://test{}", self.path).into_client_request().expect("a valid path");
+    pub(super) async fn open(&self, caller: Caller) -> Result<Connection, ConnectError> {
+        let mut request = match format!("ws://test{}", self.path).into_client_request() {
+            Ok(request) => request,
+            Err(error) => caller.fail(format_args!("`{}` is not a path: {error}", self.path)),
+        };
         if !self.is_plain {
             let protocol = HeaderValue::from_static("chat-rooms.v1");
             request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
@@ -124,7 +144,7 @@ impl ConnectOptions {
                 Ok(Connection::new(socket))
             }
             Err(Error::Http(response)) => Err(ConnectError::Refused(response.map(Option::unwrap_or_default))),
-            Err(error) => panic!("the handshake failed: {error}"),
+            Err(error) => caller.fail(format_args!("the handshake failed: {error}")),
         }
     }
 }
@@ -146,12 +166,50 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Fails the test, and says if the path may be wrong.
+    pub(super) fn fail(&self, caller: Caller, path: &str) -> ! {
+        match self {
+            ConnectError::Refused(response) if is_of_another_route(response.status()) => {
+                let (status, body) = (response.status(), Excerpt(response.body()));
+                caller.fail(format_args!(
+                    "no WebSocket at `{path}` ({status}); choose the path with `.options().path(…)`{body}"
+                ))
+            }
+            error => caller.fail(error),
+        }
+    }
+}
+
+/// Whether a page or the router answers in this way, rather than the chat rooms.
+fn is_of_another_route(status: StatusCode) -> bool {
+    let is_of_router = matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+    status.is_success() || status.is_redirection() || is_of_router
+}
+
+/// The start of a body, after a colon.
+struct Excerpt<'a>(&'a [u8]);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = String::from_utf8_lossy(self.0);
+        let body = body.trim();
+        if body.is_empty() {
+            return Ok(());
+        }
+        match body.char_indices().nth(MAX_EXCERPT) {
+            Some((end, _)) => write!(f, ": {}…", &body[..end]),
+            None => write!(f, ": {body}"),
+        }
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConnectError::Refused(response) => {
-                let body = String::from_utf8_lossy(response.body());
-                write!(f, "the server has refused the connection: {} {body}", response.status())
+                let (status, body) = (response.status(), Excerpt(response.body()));
+                write!(f, "the server has refused the connection with {status}{body}")
             }
             ConnectError::Closed { frame: Some(frame), code } => {
                 write!(f, "the server has closed the connection with {code}: {frame}")

@@ -105,8 +105,9 @@ impl TestServer {
     ///
     /// # Panics
     /// If the server refuses it.
-    pub async fn connect(&self) -> TestClient {
-        self.options().connect().await
+    #[track_caller]
+    pub fn connect(&self) -> impl Future<Output = TestClient> {
+        self.options().connect()
     }
 
     /// Returns options for a client, for example to connect with a token.

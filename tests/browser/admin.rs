@@ -47,6 +47,13 @@ async fn click_text(page: &Page, text: &str) {
     page.value("(document.querySelectorAll('[data-test]').forEach(e => delete e.dataset.test), null)").await;
 }
 
+async fn assert_nothing_but_title_and_note(page: &Page) {
+    assert_eq!(page.value("document.querySelector('#problem').hidden").await, true);
+    let shown = "[...document.querySelectorAll('main h1, main h2, main button, main dd, main p')]
+        .filter(node => node.checkVisibility()).map(node => node.localName)";
+    assert_eq!(page.value(shown).await, json!(["h1", "p"]));
+}
+
 async fn set_screen(page: &Page, width: u32, height: u32) {
     let screen = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
     page.tab.call("Emulation.setDeviceMetricsOverride", screen).await;
@@ -87,7 +94,21 @@ async fn an_operator_sees_rooms_and_kicks_a_member() {
     admin.tab.click("#do").await;
     bob.until_state("closed").await;
     admin.tab.until("document.querySelector('#notice').textContent.includes('was closed')").await;
-    admin.tab.until("document.querySelector('#problem').textContent.includes('no connection')").await;
+    assert_nothing_but_title_and_note(&admin).await;
+    assert_eq!(admin.value("document.querySelector('.note').textContent").await, "It has ended.");
+    // Time passes faster.
+    let count = "(() => {
+        globalThis.asked = [];
+        const [ask, wait] = [fetch, setTimeout];
+        globalThis.fetch = (...given) => (asked.push(given[0]), ask(...given));
+        globalThis.setTimeout = (call) => wait(call, 0);
+    })()";
+    admin.value(count).await;
+    click_text(&admin, "Pause").await;
+    click_text(&admin, "Resume").await;
+    admin.tab.until("asked.length > 10").await;
+    assert_eq!(admin.value("asked.filter(url => url.includes('connection')).length").await, 0);
+    assert_nothing_but_title_and_note(&admin).await;
     admin.value("history.go(-1)").await;
     until_rows(&admin, &[&["Ann"]]).await;
 
@@ -97,8 +118,16 @@ async fn an_operator_sees_rooms_and_kicks_a_member() {
     let shown = "document.querySelectorAll('main img, main script').length + (window.broken ?? 0)";
     assert_eq!(admin.value(shown).await, 0);
     let complaints = admin.tab.complaints().await;
-    // The browser reports each answer of 404, which is what a closed connection has.
+    // The browser reports an answer of 404, which a request has that is under way while the connection is closed.
     assert!(complaints.iter().all(|text| text.contains("404")), "{complaints:#?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_gone_is_not_asked_for_again() {
+    let ((_server, url), browser) = (start(&["kick"]).await, Browser::new().await);
+    let admin = Page::open_at(&browser, &format!("{url}#connection?id=12345")).await;
+    admin.tab.until("document.querySelector('.note')?.textContent.includes('12345 is gone')").await;
+    assert_nothing_but_title_and_note(&admin).await;
 }
 
 #[tokio::test]

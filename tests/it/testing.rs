@@ -196,14 +196,24 @@ async fn a_shutdown_closes_with_1012() {
 #[tokio::test(start_paused = true)]
 async fn a_whole_application_is_served() {
     let rooms = builder().build().unwrap();
+    let page = format!("<!doctype html>{}", "ü".repeat(1000));
     let app = axum::Router::new()
-        .route("/", axum::routing::get(|_: Request<axum::body::Body>| async { "page" }))
+        .route("/", axum::routing::get(|_: Request<axum::body::Body>| async { page }))
         .route_service("/chat", rooms.service());
     let server = TestServer::with_service(rooms, app);
     match server.options().plain().try_connect().await {
         Err(ConnectError::Refused(response)) => assert_eq!(response.status(), StatusCode::OK),
         other => panic!("{other:?}"),
     }
+    let advice = "; choose the path with `.options().path(…)`";
+    let start = format!("no WebSocket at `/` (200 OK){advice}: <!doctype html>ü");
+    let connected = server.connect();
+    let message = fails(connected, line!() - 1, &start).await;
+    assert!(message.ends_with("ü…"), "{message}");
+    assert!(message.chars().count() < 350, "{message}");
+    let connected = server.options().path("/none").plain().connect();
+    let message = fails(connected, line!() - 1, "no WebSocket at `/none` (404 Not Found)").await;
+    assert!(message.ends_with(advice), "{message}");
     server.options().path("/chat").connect().await.enter("ann", "r").await;
 }
 
@@ -212,9 +222,31 @@ async fn other_frames_than_expected_fail_the_test() {
     let server = TestServer::new(builder().build().unwrap());
     let (mut ann, mut bob) = ann_and_bob(&server).await;
     bob.say("hi").await;
-    let fails = |panic: Box<dyn std::any::Any + Send>| panic.downcast_ref::<String>().unwrap().clone();
-    let silence = AssertUnwindSafe(ann.expect_silence(Duration::from_secs(1))).catch_unwind().await;
-    assert!(fails(silence.unwrap_err()).contains("expected silence, got [Object"));
-    let other = AssertUnwindSafe(ann.expect(json!({"message": "hello"}))).catch_unwind().await;
-    assert!(fails(other.unwrap_err()).starts_with(r#"expected {"message":"hello"}, got {"#));
+    let silence = ann.expect_silence(Duration::from_secs(1));
+    fails(silence, line!() - 1, "expected silence, got [Object").await;
+    let hello = ann.expect(json!({"message": "hello"}));
+    fails(hello, line!() - 1, r#"expected {"message":"hello"}, got {"#).await;
+    let entered = bob.enter("", "r");
+    fails(entered, line!() - 1, "the enter was refused: ").await;
+    bob.cut();
+    let next = bob.send(json!({"event": "message", "message": "hi", "roomId": "r"}));
+    fails(next, line!() - 1, "the connection is cut: call `restore` first").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_fails_the_test() {
+    let server = TestServer::new(builder().auth(Tokens).build().unwrap());
+    let connected = server.connect();
+    fails(connected, line!() - 1, "the server has closed the connection with 4505: ").await;
+    let connected = server.options().plain().connect();
+    fails(connected, line!() - 1, "the server has refused the connection with 401 Unauthorized: ").await;
+}
+
+/// Expects a failure with a message that names this line, and then starts in this way. Returns the message.
+async fn fails<T>(future: impl Future<Output = T>, line: u32, start: &str) -> String {
+    let Err(panic) = AssertUnwindSafe(future).catch_unwind().await else { panic!("expected: {start}") };
+    let message = panic.downcast_ref::<String>().unwrap();
+    let start = format!("at {}:{line}: {start}", file!());
+    assert!(message.starts_with(&start), "expected {start}, got {message}");
+    message.clone()
 }

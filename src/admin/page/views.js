@@ -127,15 +127,32 @@ export function connection({ id = '' }) {
     { title: 'Name', show: ({ name }) => clientText(name) },
     { title: 'State', show: (membership) => flags([membership.is_hidden, 'hidden'], [membership.is_read_only, 'read-only'], [membership.is_inactive, 'not entered again yet', 'warn']) },
   ]);
-  const kick = actionButton('kick', 'Kick', `Close connection ${id}? Its client is told to stay away.`, { connection: id }, () => `Connection ${id} was closed`);
+  const kick = actionButton('kick', 'Kick', `Close connection ${id}? Its client is told to stay away.`, { connection: id }, () => {
+    end('It has ended.');
+    return `Connection ${id} was closed`;
+  });
+  const [buttons, note] = [slot(kick), el('p', { className: 'note' })];
+  const panels = [el('section', { className: 'panel' }, facts.node), panel('Send queue', queue.node), panel('Rooms', table.node)];
+  let hasEnded = false;
+  /** Shows only this text. The id of a connection is not used again, so there is nothing more to ask. */
+  function end(text) {
+    hasEnded = true;
+    for (const node of [buttons, ...panels]) node.hidden = true;
+    note.textContent = text;
+  }
   return {
     title: `Connection ${id}`,
-    body: [
-      el('div', { className: 'title' }, heading('Connection', id), slot(kick)),
-      el('section', { className: 'panel' }, facts.node), panel('Send queue', queue.node), panel('Rooms', table.node),
-    ],
+    body: [el('div', { className: 'title' }, heading('Connection', id), buttons), ...panels, note],
     async load(signal) {
-      const shown = await get('connection', { id }, signal);
+      if (hasEnded) return;
+      let shown;
+      try {
+        shown = await get('connection', { id }, signal);
+      } catch (error) {
+        if (error.status !== 404) throw error;
+        if (!hasEnded) end(`Connection ${id} is gone: ${error.message}.`);
+        return;
+      }
       const kept = shown.kept_for_seconds;
       facts.show([
         ['State', kept === null ? shown.state : `connection lost; kept for ${duration(kept)}`], ['Since', `${duration(shown.age_seconds)} ago`],
