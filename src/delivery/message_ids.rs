@@ -76,7 +76,7 @@ impl SentIds {
 
 impl WaitingId {
     /// The message has its place.
-    pub(super) fn remember(self, receipt: Receipt) {
+    pub(in crate::delivery) fn remember(self, receipt: Receipt) {
         self.ids.add(&self.cid, receipt);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use enter_outcome::{EnterOutcome, MembersOutcome};
 pub(crate) use hold::{HoldBudget, MinRate};
 pub(crate) use live_room::{Handle, LiveRoom, RoomKey};
 pub(crate) use message_hooks::{Called, Calling};
-pub(crate) use message_ids::{MessageIds, SentIds};
+pub(crate) use message_ids::{MessageIds, SentIds, WaitingId};
 pub(crate) use presence::PresenceBatch;
 pub(crate) use recipient::Recipient;
 pub(crate) use refusal::{NotPublished, Refused};

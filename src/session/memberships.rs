@@ -9,7 +9,7 @@ use crate::config::{Keep, Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
     Draft, EnterOutcome, Entered, Entering, Entrant, Handle, IfMoved, Keeping, LiveRoom, NotPublished,
-    Recipient, Refused, ReplayRequest, Rooms, profile_text,
+    Recipient, Refused, ReplayRequest, Rooms, WaitingId, profile_text,
 };
 use crate::hooks::events::{Entered as EnteredEvent, Left};
 use crate::hooks::message::{Message, Sender};
@@ -349,12 +349,8 @@ impl Memberships {
         // Until the message is in the queue, so that the room is not removed.
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
-        let waiting_id = match message.cid {
-            Some(cid) => match state.message_ids.get_or_insert_default().wait(cid) {
-                None => return Ok(Some(Err(NotPublished::InFlight))),
-                waiting_id => waiting_id,
-            },
-            None => None,
+        let Some(waiting_id) = wait(&mut state, message.cid) else {
+            return Ok(Some(Err(NotPublished::InFlight)));
         };
         let user = state.user.clone();
         let draft = Draft { waiting_id, ..message.draft(session, user, &membership) };
@@ -369,14 +365,17 @@ impl Memberships {
         generation: Generation,
         message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
-        let state = session.state_of(generation)?;
+        let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
         // A session's ids differ from those of all other senders.
         let key = message.cid.map(|cid| format!("{}:{cid}", session.id()));
         let submitted = if self.rooms.has_store() {
+            let Some(waiting_id) = wait(&mut state, message.cid) else {
+                return Ok(Some(Err(NotPublished::InFlight)));
+            };
             let user = state.user.clone();
             drop(state);
-            let draft = message.draft(session, user, &membership);
+            let draft = Draft { waiting_id, ..message.draft(session, user, &membership) };
             self.rooms.submit_to_store(&membership.room, message.keep, draft, key)
         } else {
             let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
@@ -385,7 +384,7 @@ impl Memberships {
         Ok(Some(submitted.map(|submitted| Submission { membership, submitted })))
     }
 
-    /// Remembers the id of a message that was submitted, and gives the host's callback its turn unless it `is_repeated`.
+    /// Remembers the id of a message that was submitted, unless it is remembered since it was stored, and gives the host's callback its turn unless it `is_repeated`.
     pub(super) fn accept_message(
         &self,
         session: &Session,
@@ -396,7 +395,9 @@ impl Memberships {
         is_repeated: bool,
     ) -> Result<Published, Superseded> {
         let mut state = session.state_of(generation)?;
-        remember(&mut state, message.cid, receipt);
+        if !self.rooms.has_store() {
+            remember(&mut state, message.cid, receipt);
+        }
         let user = state.user.clone();
         drop(state);
         let describe = || message.describe(session, user, membership, receipt);
@@ -586,6 +587,12 @@ fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
 fn key_of(user: Option<&User>, cid: &str) -> String {
     let of_user = user.map(|user| format!("user:{}:{}:{cid}", user.id().len(), user.id()));
     of_user.filter(|key| key.len() <= MAX_KEY_BYTES).unwrap_or_else(|| format!("cid:{cid}"))
+}
+
+/// Notes that a message waits to be stored. `None` if one with its id waits already.
+fn wait(state: &mut State, cid: Option<&str>) -> Option<Option<WaitingId>> {
+    let Some(cid) = cid else { return Some(None) };
+    state.message_ids.get_or_insert_default().wait(cid).map(Some)
 }
 
 /// Remembers a message id, so that no message with this id is published again.

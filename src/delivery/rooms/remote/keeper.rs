@@ -23,10 +23,12 @@ use crate::broker::wire;
 use crate::broker::{BatchId, BoxFuture, EntryId, Submitted, Unavailable};
 use crate::config::Keep;
 use crate::delivery::live_room::LiveRoom;
+use crate::delivery::message_ids::WaitingId;
 use crate::delivery::refusal::NotPublished;
 use crate::delivery::rooms::Rooms;
 use crate::delivery::rooms::keeping::Draft;
 use crate::ids::{MessageId, RoomId};
+use crate::protocol::receipt::Receipt;
 use crate::store::StoredMessage;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -60,7 +62,25 @@ struct Waiting {
     stored: StoredMessage,
     /// As the nodes get it.
     body: Bytes,
-    reply: oneshot::Sender<Result<Submitted, Unavailable>>,
+    reply: Reply,
+}
+
+/// Where the answer to a message goes.
+struct Reply {
+    /// Present if the sender's session remembers the message: also if its connection is replaced while it waits.
+    waiting_id: Option<WaitingId>,
+    sender: oneshot::Sender<Result<Submitted, Unavailable>>,
+}
+
+impl Reply {
+    fn published(self, submitted: Submitted) {
+        let Submitted { position, id, .. } = submitted;
+        if let Some(waiting_id) = self.waiting_id {
+            waiting_id.remember(Receipt { position, id });
+        }
+        // The sender may be gone.
+        let _ = self.sender.send(Ok(submitted));
+    }
 }
 
 /// A task that works on a queue. If it ends by a panic, what waits is refused.
@@ -163,7 +183,7 @@ impl Rooms {
         room: &RoomId,
         keep: Keep,
         entry: Option<EntryId>,
-        draft: Draft,
+        mut draft: Draft,
         key: Option<String>,
         body: Bytes,
     ) -> Result<BoxFuture<'static, Result<Submitted, Unavailable>>, NotPublished> {
@@ -172,7 +192,8 @@ impl Rooms {
         let of_store = draft.key.as_ref().filter(|_| keep != Keep::Never).map(|key| format!("store:{key}"));
         let key =
             of_store.or(key).unwrap_or_else(|| format!("batch:{}", unstored.next_id(remote.broker.node())));
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let reply = Reply { waiting_id: draft.waiting_id.take(), sender };
         let stored = draft.stored(MessageId::ZERO);
         // It has a user, which is host code.
         drop(draft);

@@ -109,8 +109,7 @@ impl Batch<'_> {
         for ((reply, behind), answer) in published.into_iter().zip(behind).zip(answers) {
             // If it was published before, it may not be stored.
             unstored.extend(behind.map(|message| message.with_id(answer.id)));
-            // The sender may be gone.
-            let _ = reply.send(Ok(answer));
+            reply.published(answer);
         }
         self.work.store_behind(unstored);
         if has_failed { Err(Unavailable) } else { Ok(()) }
