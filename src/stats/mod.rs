@@ -160,8 +160,8 @@ impl Stats {
     /// [`delivery`](Stats::delivery) measures one in this many messages of each connection.
     pub const MESSAGES_PER_SAMPLE: u8 = 16;
 
-    /// The members that this node has now.
-    pub(crate) fn members(&self) -> u64 {
+    /// The members that rooms have on this node now. A client in two rooms counts twice.
+    pub fn members(&self) -> u64 {
         // `left` is read later.
         self.entered.saturating_sub(self.left)
     }
