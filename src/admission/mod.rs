@@ -1,4 +1,4 @@
-//! Who may connect: the limits on connections, in total and per address. During a drain or a shutdown, nobody may.
+//! The limits on connections, in total and per address. During a drain or a shutdown, no client may connect.
 
 mod peers;
 mod shared_rates;

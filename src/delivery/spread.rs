@@ -1,7 +1,6 @@
 //! Writes the same frames to all members of a room: on several worker threads if there are many members.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::Handle as Runtime;
 use tokio::task::{JoinSet, unconstrained, yield_now};
@@ -13,6 +12,7 @@ use crate::delivery::presence::PresenceBatch;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::transient::TransientBatch;
 use crate::room::MemberList;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A task is worth its cost if it writes to this many members.
 const MEMBERS_PER_TASK: usize = 256;

@@ -47,7 +47,8 @@ pub(super) enum Announcement {
     Skip,
     /// Tell the broker with [`Users::ask`], and wait for its answer.
     Ask(Change),
-    /// The broker has answered that the callback is not to be called. Call [`Users::called`] all the same.
+    /// The broker has answered that this is not the first or last session. Do not call the callback, but call
+    /// [`Users::called`].
     NotFirstOrLast,
     /// Wait for another callback of the user. [`Users::called`] returns the session when that callback has returned.
     Wait,

@@ -76,7 +76,7 @@ pub(crate) struct Admin {
     service: AdminService,
 }
 
-/// Who may see it.
+/// How the view is guarded.
 #[derive(Debug)]
 enum Guard {
     /// Programs on this machine can connect. Pages of other sites cannot: their requests name other hosts.

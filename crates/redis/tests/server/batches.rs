@@ -95,7 +95,7 @@ async fn a_batch_that_is_not_prolonged_ends() {
     assert_eq!(outcome, [(lost, false), (first, true), (next + 2, false)]);
     a.until_body("r", "new").await;
     assert_eq!(a.bodies("r"), ["+ann", "x", "y", "new"]);
-    // Who has had `x`, but not `new`, may have missed `y`.
+    // A client that has received `x`, but not `new`, may have missed `y`.
     for (after, late) in [(first, vec![]), (lost, vec![lost]), (next - 1, vec![lost]), (next, vec![])] {
         assert_eq!(b.place("r", Some(after)).await.unwrap().late, Some(late), "{after}");
     }

@@ -83,7 +83,13 @@ async fn nodes_follow_a_failover_to_a_replica_that_lags() {
     while master.command::<u64>(&["WAIT", "1", "100"]).await == 0 {}
     // The replica cannot log in any more, and lags from here on.
     master.command::<()>(&["CONFIG", "SET", "requirepass", "secret"]).await;
-    master.command_as("secret", &["CLIENT", "KILL", "TYPE", "replica"]).await;
+    master.command_as::<u64>("secret", &["CLIENT", "KILL", "TYPE", "replica"]).await;
+    // Redis closes the connection later.
+    while !master
+        .command_as::<String>("secret", &["INFO", "replication"])
+        .await
+        .contains("connected_slaves:0")
+    {}
     let lost = a.publish("r", Some("ann"), None, b"lost").await.unwrap();
     b.until_heard("r", lost.stamp).await;
     assert_eq!(replica.command::<u64>(&["XLEN", "{chat}:log:r"]).await, 2, "it lags");

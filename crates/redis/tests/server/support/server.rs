@@ -130,10 +130,10 @@ impl Server {
     }
 
     /// Runs a command with a password.
-    pub(crate) async fn command_as(&self, password: &str, command: &[&str]) {
+    pub(crate) async fn command_as<T: redis::FromRedisValue>(&self, password: &str, command: &[&str]) -> T {
         let client = redis::Client::open(format!("{}?pass={password}", self.url())).unwrap();
         let mut connection = client.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
-        redis::cmd(command[0]).arg(&command[1..]).exec_async(&mut connection).await.unwrap();
+        redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap()
     }
 
     /// Runs a command with an answer or an error.
