@@ -142,8 +142,8 @@ async fn a_message_keeps_its_cid_if_the_policy_replaces_it() {
     let (mut ann, _) = Client::enter_v1(&rooms, Admission::anonymous()).await;
     for event in ["replace", "replace cid"] {
         ann.send(json!({"event": event, "cid": event})).await;
-        assert_eq!(ann.next().await["event"], "ack");
-        assert_eq!(ann.next().await["cid"], event);
+        let [_, message] = ann.next_acknowledged().await;
+        assert_eq!(message["cid"], event);
     }
     // Without a cid of the client's, the replacement is unchanged.
     ann.send(json!({"event": "replace cid"})).await;

@@ -320,8 +320,8 @@ async fn a_connection_that_starts_with_empty_token_buckets_is_told_so() {
     for n in 0..200 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         client.send(json!({"event": "message", "message": n, "cid": n.to_string()})).await;
-        assert_eq!(client.next().await["event"], "ack");
-        assert_eq!(client.next().await["event"], "message");
+        let [_, message] = client.next_acknowledged().await;
+        assert_eq!(message["event"], "message");
     }
     assert_eq!(rooms.stats().rate_limited, 0);
 }

@@ -72,8 +72,8 @@ async fn a_v1_client_is_told_the_cid_and_when_to_try_again() {
     assert_eq!(ann.next().await["event"], "enter");
     let message = |cid: &str| json!({"event": "message", "message": "hi", "cid": cid});
     ann.send(message("a")).await;
-    assert_eq!(ann.next().await["event"], "ack");
-    assert_eq!(ann.next().await["event"], "message");
+    let [_, sent] = ann.next_acknowledged().await;
+    assert_eq!(sent["event"], "message");
     ann.send(message("b")).await;
     let error = ann.next().await;
     assert_eq!(

@@ -166,8 +166,9 @@ async fn a_message_that_names_no_room_needs_exactly_one() {
     ann.leave("a").await;
     // It was not remembered, so it is accepted under the same id.
     ann.send(nameless()).await;
-    assert_eq!(ann.next().await["event"], "ack");
-    ann.expect_message("b", "?").await;
+    let [ack, message] = ann.next_acknowledged().await;
+    assert_eq!(ack["cid"], "c");
+    assert_eq!((&message["roomId"], &message["message"]), (&json!("b"), &json!("?")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use super::{Client, run_other_tasks};
+use super::{Client, has_shared_broker, run_other_tasks};
 
 pub(crate) fn enter_frame(name: &str, room: &str) -> Value {
     json!({"event": "enter", "message": name, "roomId": room})
@@ -96,6 +96,16 @@ impl Client {
     pub(crate) async fn expect_message(&mut self, room: &str, message: impl Into<Value>) {
         let frame = self.next().await;
         assert_eq!((&frame["roomId"], &frame["message"]), (&json!(room), &message.into()), "{frame}");
+    }
+
+    /// The acknowledgement of a message that the client has sent, and the message. With a broker, the message may come first.
+    pub(crate) async fn next_acknowledged(&mut self) -> [Value; 2] {
+        let mut frames = [self.next().await, self.next().await];
+        if has_shared_broker() {
+            frames.sort_by_key(|frame| frame["event"] != "ack");
+        }
+        assert_eq!(frames[0]["event"], "ack", "{frames:?}");
+        frames
     }
 
     /// Asserts that no frame except heartbeats comes after all tasks have run.
