@@ -48,6 +48,7 @@ impl Rooms {
                 true => state.keep_counts_before(before),
                 false => state.note_counts(before),
             }
+            state.note_arrivals();
             Applied::Done
         });
         self.start_tasks(&room);
@@ -176,6 +177,7 @@ impl Rooms {
         let missed = self.registry.visit(room, |_, state| {
             let missed = state.follow_from(stamp, members);
             state.fill_history(now, log);
+            state.note_arrivals();
             missed
         });
         for handle in missed {

@@ -35,7 +35,7 @@ use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
-use crate::protocol::position::Epoch;
+use crate::protocol::position::{Epoch, Position};
 use crate::protocol::receipt::Receipt;
 use crate::room::{EnterError, name_key};
 use crate::stats::Counters;
@@ -322,6 +322,7 @@ impl Rooms {
             match published.await {
                 Ok(Submitted { position, id, is_repeat }) => {
                     let receipt = Receipt { position, id };
+                    rooms.wait_for_arrival(&room, position).await;
                     // The host may not wait for it.
                     let _ = sent.send(receipt);
                     if !is_repeat {
@@ -332,6 +333,17 @@ impl Rooms {
             }
         });
         Ok(receiver)
+    }
+
+    /// Waits until a message has arrived at this node, so that what the host does to its members afterwards comes later.
+    async fn wait_for_arrival(&self, room: &RoomId, position: Position) {
+        let Some(room) = self.registry.get(room.as_str()) else { return };
+        let arrival = room.lock().arrival_of(position);
+        drop(room);
+        if let Some(arrival) = arrival {
+            // The answer of the broker and its events take different ways.
+            let _ = timeout(PUBLISH_WAIT, arrival).await;
+        }
     }
 
     fn log_unpublished(&self, room: &RoomId) {
