@@ -1,9 +1,18 @@
 //! The standalone with Postgres: `cargo test -p standalone --features store --test server`.
 //!
-//! Postgres must be installed; `CHAT_POSTGRES_BIN` can name the directory of its binaries.
+//! Postgres must be installed; `CHAT_POSTGRES_BIN` can name the directory of its binaries. With the feature `redis`, there
+//! are tests that also need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[cfg(feature = "redis")]
+#[path = "../support/load.rs"]
+mod load;
+#[cfg(feature = "redis")]
+mod nodes;
+#[cfg(feature = "redis")]
+#[path = "../support/redis.rs"]
+mod redis;
 #[allow(dead_code, reason = "only the store's own tests end and freeze it")]
 #[path = "../../../../crates/store/tests/server/server.rs"]
 mod server;
