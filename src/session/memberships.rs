@@ -48,6 +48,18 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) profile: ProfileKeys<'a>,
 }
 
+/// A client that has entered a room again. Its answer is yet to be sent.
+pub(crate) struct EnteredAgain {
+    membership: Arc<Membership>,
+    outcome: EnterOutcome,
+}
+
+impl EnteredAgain {
+    pub(crate) fn outcome(&self) -> &EnterOutcome {
+        &self.outcome
+    }
+}
+
 /// A message of a client for a room.
 pub(crate) struct MessageCommand<'a> {
     /// `None` if the message is for the only room that the client is in.
@@ -164,7 +176,7 @@ impl Memberships {
             Err(refused) => return Ok(Err(CantEnter::Refused(refused))),
         };
         let old = old.map(|old| (old, left));
-        Ok(Ok(self.add(session, generation, &mut state, enter, outcome, old)))
+        Ok(Ok(self.add(session, generation, &mut state, enter, enter.from_store, outcome, old)))
     }
 
     /// Submits an enter to the broker. [`Memberships::accept`] must follow.
@@ -199,6 +211,7 @@ impl Memberships {
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
+        from_store: FromStore<'_>,
         entering: &mut Entering,
         entered: Entered,
     ) -> Result<Result<Arc<Membership>, CantEnter>, Superseded> {
@@ -216,7 +229,7 @@ impl Memberships {
             }
         });
         entering.finish();
-        Ok(Ok(self.add(session, generation, &mut state, enter, entered.outcome, old)))
+        Ok(Ok(self.add(session, generation, &mut state, enter, from_store, entered.outcome, old)))
     }
 
     fn is_in_too_many(&self, state: &State) -> bool {
@@ -231,6 +244,7 @@ impl Memberships {
         generation: Generation,
         state: &mut State,
         enter: &EnterCommand<'_>,
+        from_store: FromStore<'_>,
         mut outcome: EnterOutcome,
         old: Option<(Arc<Membership>, u64)>,
     ) -> Arc<Membership> {
@@ -253,7 +267,7 @@ impl Memberships {
         self.queue_entered(session, state, &membership, outcome.num);
         let frame = match session.subprotocol() {
             Subprotocol::V1 => {
-                let (request, from_store) = (enter.replay_request, enter.from_store);
+                let request = enter.replay_request;
                 Some(entered_frame(session, &mut outcome, &membership, request, from_store, false))
             }
             // As the frame of the room would have been.
@@ -266,22 +280,39 @@ impl Memberships {
         membership
     }
 
-    /// Enters a room again that the client is already in, and sends it the requested frames. The other members do not
-    /// notice.
+    /// Enters a room again that the client is already in. The other members do not notice. The room's frames wait until
+    /// [`Memberships::answer_enter_again`].
     pub(super) fn enter_again(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         room: &RoomId,
         replay_request: Option<ReplayRequest>,
-        from_store: FromStore<'_>,
-        slow: SlowConsumer,
-    ) -> Result<Option<Arc<Membership>>, Superseded> {
+    ) -> Result<Option<EnteredAgain>, Superseded> {
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.find(room.as_str()).cloned() else { return Ok(None) };
         state.memberships.set_active(room.as_str());
         let handle: Handle = session.clone();
-        let mut outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
+        let outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
+        Ok(Some(EnteredAgain { membership, outcome }))
+    }
+
+    /// Sends a client that has entered again the requested frames. Returns its membership; `None` if it has ended meanwhile.
+    pub(super) fn answer_enter_again(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        EnteredAgain { membership, mut outcome }: EnteredAgain,
+        replay_request: Option<ReplayRequest>,
+        from_store: FromStore<'_>,
+        slow: SlowConsumer,
+    ) -> Result<Option<Arc<Membership>>, Superseded> {
+        // Until the answer is written, so that the notice of a removal from the room follows it.
+        let state = session.state_of(generation)?;
+        let current = state.memberships.find(membership.room.id().as_str());
+        if !current.is_some_and(|current| Arc::ptr_eq(current, &membership)) {
+            return Ok(None);
+        }
         let frame = (session.subprotocol() == Subprotocol::V1)
             .then(|| entered_frame(session, &mut outcome, &membership, replay_request, from_store, true));
         answer(session, generation, outcome, frame, slow);
