@@ -196,9 +196,11 @@ async fn carry_out(
             let later =
                 history::read_again(connection, room, replay_request, last_id, read, &entered.outcome);
             match later.await {
+                Ok(None) => Ok(connection.attachment().accept(command, submitted, entered)?),
                 Ok(later) => {
                     let from_store = from_store.or(later.as_ref());
-                    Ok(connection.attachment().accept(command, from_store, submitted, entered)?)
+                    let command = EnterCommand { from_store, ..command.clone() };
+                    Ok(connection.attachment().accept(&command, submitted, entered)?)
                 }
                 Err(End(reason)) => {
                     submitted.give_up(reason);

@@ -155,23 +155,16 @@ impl Attachment {
         Ok(submitted.map(|enter| SubmittedEnter::new(sessions, session, enter)))
     }
 
-    /// Notes that the client has entered a room after [`Attachment::submit_enter`]. `from_store` is instead of the command's.
+    /// Notes that the client has entered a room after [`Attachment::submit_enter`].
     pub(crate) fn accept(
         &self,
         enter: &EnterCommand<'_>,
-        from_store: FromStore<'_>,
         mut submitted: SubmittedEnter,
         entered: Entered,
     ) -> Result<Result<(), CantEnter>, Superseded> {
         let memberships = self.sessions.memberships();
-        let entered = memberships.accept(
-            &self.session,
-            self.generation,
-            enter,
-            from_store,
-            submitted.entering(),
-            entered,
-        )?;
+        let entered =
+            memberships.accept(&self.session, self.generation, enter, submitted.entering(), entered)?;
         Ok(entered.map(|entered| removal::check_closed(&self.sessions, &self.session, &entered.room)))
     }
 

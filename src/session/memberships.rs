@@ -32,6 +32,7 @@ use crate::session::session::{Generation, Membership, Published, Session, State,
 use crate::session::submitted_enter::EnterUnderWay;
 
 /// A request to enter a room.
+#[derive(Clone)]
 pub(crate) struct EnterCommand<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
@@ -176,7 +177,7 @@ impl Memberships {
             Err(refused) => return Ok(Err(CantEnter::Refused(refused))),
         };
         let old = old.map(|old| (old, left));
-        Ok(Ok(self.add(session, generation, &mut state, enter, enter.from_store, outcome, old)))
+        Ok(Ok(self.add(session, generation, &mut state, enter, outcome, old)))
     }
 
     /// Submits an enter to the broker. [`Memberships::accept`] must follow.
@@ -211,7 +212,6 @@ impl Memberships {
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-        from_store: FromStore<'_>,
         entering: &mut Entering,
         entered: Entered,
     ) -> Result<Result<Arc<Membership>, CantEnter>, Superseded> {
@@ -229,7 +229,7 @@ impl Memberships {
             }
         });
         entering.finish();
-        Ok(Ok(self.add(session, generation, &mut state, enter, from_store, entered.outcome, old)))
+        Ok(Ok(self.add(session, generation, &mut state, enter, entered.outcome, old)))
     }
 
     fn is_in_too_many(&self, state: &State) -> bool {
@@ -244,7 +244,6 @@ impl Memberships {
         generation: Generation,
         state: &mut State,
         enter: &EnterCommand<'_>,
-        from_store: FromStore<'_>,
         mut outcome: EnterOutcome,
         old: Option<(Arc<Membership>, u64)>,
     ) -> Arc<Membership> {
@@ -267,7 +266,7 @@ impl Memberships {
         self.queue_entered(session, state, &membership, outcome.num);
         let frame = match session.subprotocol() {
             Subprotocol::V1 => {
-                let request = enter.replay_request;
+                let (request, from_store) = (enter.replay_request, enter.from_store);
                 Some(entered_frame(session, &mut outcome, &membership, request, from_store, false))
             }
             // As the frame of the room would have been.
