@@ -108,19 +108,20 @@ impl MessageCommand<'_> {
 
 impl MessageCommand<'_> {
     /// The message as it waits for the store.
-    fn draft(&self, session: &Session, user: Option<Arc<User>>, membership: &Membership) -> Draft {
+    fn draft(
+        &self,
+        session: &Session,
+        user: Option<Arc<User>>,
+        membership: &Membership,
+        waiting_id: Option<WaitingId>,
+    ) -> Draft {
         let key = self.cid.map(|cid| key_of(user.as_deref(), cid));
         // Until it is published, it has no place.
         let receipt = Receipt { position: membership.start, id: MessageId::ZERO };
-        Draft {
-            body: self.body.to_owned(),
-            tail: membership.tail.clone(),
-            member: Some(session.id()),
-            key,
-            waiting_id: None,
-            received: self.received,
-            message: self.describe(session, user, membership, receipt),
-        }
+        let message = self.describe(session, user, membership, receipt);
+        let mut draft = Draft::new(self.body.to_owned(), membership.tail.clone(), key, message);
+        (draft.waiting_id, draft.received) = (waiting_id, self.received);
+        draft
     }
 }
 
@@ -383,7 +384,7 @@ impl Memberships {
             return Ok(Some(Err(NotPublished::InFlight)));
         };
         let user = state.user.clone();
-        let draft = Draft { waiting_id, ..message.draft(session, user, &membership) };
+        let draft = message.draft(session, user, &membership, waiting_id);
         Ok(Some(self.rooms.keep(&membership.room, message.keep, draft)))
     }
 
@@ -405,7 +406,7 @@ impl Memberships {
             };
             let user = state.user.clone();
             drop(state);
-            let draft = Draft { waiting_id, ..message.draft(session, user, &membership) };
+            let draft = message.draft(session, user, &membership, waiting_id);
             self.rooms.submit_to_store(&membership.room, message.keep, draft, key)
         } else {
             let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
