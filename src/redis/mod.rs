@@ -1,5 +1,7 @@
 //! The broker in Redis or Valkey.
 
+#[cfg(test)]
+mod conformance;
 mod convert;
 mod publisher;
 mod turns;
