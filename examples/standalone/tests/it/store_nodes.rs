@@ -1,4 +1,4 @@
-//! Several servers with one database, which share their rooms through Redis.
+//! Several nodes with one database, which share their rooms through Redis.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
