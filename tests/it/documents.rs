@@ -127,6 +127,8 @@ fn each_recipe_names_the_crates_that_its_code_uses() {
     for recipe in documents_in("docs/cookbook") {
         let text = fs::read_to_string(&recipe).unwrap();
         let (rust, toml) = (code(&text, "rust").concat(), code(&text, "toml").concat());
+        // Without it, the code needs the crates of its test in the application, too.
+        assert!(!rust.contains("\n\n#[tokio::test"), "{} needs `#[cfg(test)]`", recipe.display());
         for name in CRATES {
             // Not `axum::http::` or `my_http::`.
             let uses = rust

@@ -46,9 +46,10 @@ impl Logging {
             Format::Text => layer.with_ansi(has_colors()).boxed(),
             Format::Json => layer.json().flatten_event(true).boxed(),
         };
-        // The line with the crate's settings repeats those of this server, in other words.
+        // The line with the crate's settings repeats those of this server in other words, and has its defaults, too.
         let mut levels = self.log.clone();
-        if levels.default_level() == Some(LevelFilter::INFO) && self.log.iter().next().is_none() {
+        let is_named = self.log.iter().any(|(target, _)| target.starts_with("tower_chat_rooms"));
+        if levels.default_level() == Some(LevelFilter::INFO) && !is_named {
             levels = levels.with_target("tower_chat_rooms::builder", LevelFilter::WARN);
         }
         tracing_subscriber::registry().with(layer).with(levels).init();

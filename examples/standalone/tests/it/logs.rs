@@ -78,6 +78,8 @@ async fn a_mistyped_target_is_reported() {
     let line = lines.first().expect("there is a line");
     assert!(line.contains("WARN") && line.contains("`tower_chat_room::http`"), "{line}");
     assert!(line.contains("targets begin with standalone, tower_chat_rooms"), "{line}");
+    let lines = log(&["--log", "info,typo_target=debug"]).await;
+    assert!(!lines.iter().any(|line| line.contains("changed_options")), "{lines:?}");
 }
 
 #[tokio::test]
