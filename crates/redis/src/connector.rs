@@ -15,6 +15,7 @@ use crate::backoff::{Backoff, LONGEST};
 use crate::error::{ConnectError, Severity};
 use crate::link::{Link, LinkId, RESPONSE_TIMEOUT};
 use crate::log_limit::LogLimit;
+use crate::probe;
 use crate::scripts::load_function;
 use crate::servers::{Kind, Servers};
 use crate::settings::Checked;
@@ -96,6 +97,14 @@ impl Connector {
     /// The servers in the URL, without the password.
     pub(crate) fn servers(&self) -> String {
         self.servers.to_string()
+    }
+
+    /// Adds to the error of an attempt at the start what was found at the address.
+    pub(crate) async fn explain<T>(&self, attempt: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        match attempt {
+            Err(error) => Err(probe::explain(&self.servers, error).await),
+            connected => connected,
+        }
     }
 
     /// How long to wait between two attempts.

@@ -131,7 +131,7 @@ impl Node {
         let connector = Connector::new(&settings).loading_function();
         let mut start = Start::new(&connector);
         loop {
-            match Node::attempt(&settings, &connector).await {
+            match connector.explain(Node::attempt(&settings, &connector).await).await {
                 Err(error) if error.is_temporary() && settings.wait_for_redis => start.wait(&error).await,
                 result => return result.inspect(|_| start.log_end()),
             }

@@ -44,7 +44,7 @@ impl Publisher {
         let connector = Connector::new(&settings);
         let mut start = Start::new(&connector);
         let link = loop {
-            match connector.open_link(None).await {
+            match connector.explain(connector.open_link(None).await).await {
                 Err(error) if error.is_temporary() && settings.wait_for_redis => start.wait(&error).await,
                 result => break result?,
             }

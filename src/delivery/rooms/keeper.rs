@@ -181,7 +181,7 @@ impl Keeper {
             Some(Ok(Err(error))) => tracing::error!(%room, %error, "the message store has failed"),
             Some(Err(Panicked)) => {}
             None => {
-                tracing::error!(%room, "the message store did not answer within `Timeouts::store_timeout`")
+                tracing::error!(%room, limit = ?self.timeout, "the message store did not answer in time")
             }
         }
         self.counters.store_failures.add(1);

@@ -1,4 +1,4 @@
-//! Several servers with one database, which share their rooms through Redis.
+//! Several nodes with one database, which share their rooms through Redis.
 
 use crate::load::{Allowed, Load, client};
 use crate::redis::{Data, Redis};
