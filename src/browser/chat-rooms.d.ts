@@ -199,9 +199,12 @@ export interface ChatOptions {
    * answered, it is twice and then four times as long. Default: 15,000. */
   attemptTimeout?: number;
   /** Before attempt `n`, the client waits a random time up to `base * 2 ** n`, at most `cap`; `n` starts again from 0
-   * after ten seconds in the room. The first wait after a lost connection is up to a second. If the server says when to
-   * reconnect, the client follows that instead. If the server says so again before the ten seconds are over, the client
-   * also waits for such a random time. Defaults: 500 and 10,000. */
+   * after ten seconds in the room. The first wait after a lost connection is up to a second. While the server keeps the
+   * session, the wait is at most half of the time that is left to resume it, or a second if that is longer. If the
+   * server says when to reconnect, the client follows that instead. If the server says so again before the ten seconds
+   * are over, the client also waits for such a random time. An enter that the server refuses temporarily is sent again
+   * after such a wait. If the server says when (`retryAfter`), the client adds a random time up to half of that, or up
+   * to a second if the server says so again. Defaults: 500 and 10,000. */
   backoff?: { base?: number; cap?: number };
   /** Replaces `globalThis`, in tests. */
   global?: object;

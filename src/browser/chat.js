@@ -202,7 +202,9 @@ export class Chat {
     if (!isReady && isAttempt && this.#failed(reason)) return;
     // If all rooms keep refusing the client, it must not start with short waits again.
     const retries = [...this.#memberships.values()].map((membership) => membership.retries);
-    this.#retry.arm(() => this.#attempt(), { ...when, minCount: retries.length > 0 ? Math.min(...retries) : 0 });
+    const minCount = retries.length > 0 ? Math.min(...retries) : 0;
+    const longestBackoff = when?.wait > 0 ? Infinity : this.#session.longestWait(this.#env.performance.now());
+    this.#retry.arm(() => this.#attempt(), { ...when, minCount, longestBackoff });
     this.#become(this.#disconnectedState(this.#opening !== null), reason);
     this.#forEach((membership) => membership.lost(reason, isAttempt));
   }

@@ -142,6 +142,8 @@ export class Connection {
 
   close(code, reason) {
     this.#isClosed = true;
+    const { resume, resumeWindow } = this.#welcome ?? {};
+    if (resumeWindow > 0) this.#session.disconnected(resume, resumeWindow, this.#env.performance.now());
     this.#socket.close(code, reason);
     this.#auth.end();
     this.#requests?.stop();

@@ -14,6 +14,9 @@ import { Subscription } from './subscription.js';
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
 /** Temporary refusals. */
 const TEMPORARY = new Set(['internal', 'rate_limited', 'not_entered', 'unavailable']);
+/** If the server says when to enter again, the client adds a random time up to this, in milliseconds, or up to half of
+ * the wait if that is longer, no matter how often the server has said so. */
+const LONGEST_DELAY = 1_000;
 /** Events of the protocol, which applications cannot send. */
 const RESERVED = new Set([
   'enter', 'leave', 'out', 'resume', 'heartbeat', 'auth', 'noAuth', 'error',
@@ -287,7 +290,8 @@ export class Membership {
     this.#drop();
     if (wait !== null) {
       if (this.#failed(error)) return;
-      this.#retry.arm(() => this.#on.enter(), { wait, minCount: this.#on.retries() });
+      const longestBackoff = wait > 0 ? LONGEST_DELAY : Infinity;
+      this.#retry.arm(() => this.#on.enter(), { wait, minCount: this.#on.retries(), longestBackoff });
     }
     this.#becomeOutside(error);
   }

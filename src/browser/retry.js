@@ -50,14 +50,14 @@ export class Retry {
   /** Runs the task after `wait` and a random part of `spread` or of the backoff, whichever is longer. The first
    * retry ignores the backoff if there is a spread. If there is a `wait`, the server has said when to come back: the
    * first time, that replaces the backoff, no matter how many retries there were. The default spread is half of the
-   * wait. `minCount` is the least number of retries to assume. */
-  arm(task, { wait = null, spread = wait / 2, isImmediate = false, minCount = 0 } = {}) {
+   * wait. `minCount` is the least number of retries to assume, `longestBackoff` another limit of the backoff. */
+  arm(task, { wait = null, spread = wait / 2, isImmediate = false, minCount = 0, longestBackoff = Infinity } = {}) {
     const now = this.#now();
     this.#count = Math.max(this.count, minCount);
     this.#succeededAt = null;
     const isHint = wait !== null && wait + spread > 0;
     const tries = isHint ? this.#hints : this.#count;
-    const backoff = Math.min(this.#cap, this.#base * 2 ** tries);
+    const backoff = Math.min(this.#cap, this.#base * 2 ** tries, longestBackoff);
     const longest = tries === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
     this.#count += 1;
     if (isHint) this.#hints += 1;

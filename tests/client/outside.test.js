@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { attempted, beats, came, comeBack, enter, entered, left, said, settled, welcome, World } from './world.js';
+import { attempted, beats, came, comeBack, enter, entered, left, said, settled, welcome, welcomed, World } from './world.js';
 
 const PUT_OUT = (code, more = {}) => ({ event: 'left', roomId: 'tea', code, message: 'so it is', ...more });
 /** A refused enter. */
@@ -135,6 +135,30 @@ test('an enter that is refused again and again is tried more and more rarely', a
   assert.deepEqual(delays, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
 });
 
+test('an enter that is refused again and again is tried when the server says', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const delays = [];
+  const refuse = (retryAfter) => {
+    world.socket.say({ ...REFUSED('unavailable', 'no'), retryAfter });
+    delays.push(room.retryAt - world.now);
+  };
+  for (let n = 2; n <= 5; n += 1) {
+    world.socket.end();
+    await attempted(world);
+    world.socket.accept();
+    await welcomed(world, String(n));
+    for (const retryAfter of [200, 200, 3_000]) {
+      refuse(retryAfter);
+      while (room.retryAt) await beats(world, 1);
+    }
+  }
+  world.random = 0;
+  refuse(200);
+  const again = [1_200, 1_200, 4_500];
+  assert.deepEqual(delays, [300, 1_200, 4_500, ...again, ...again, ...again, 200]);
+});
+
 test('after ten seconds in the room, the backoff begins anew for enters too', async () => {
   const world = new World();
   const { room } = await enter(world);
@@ -151,7 +175,7 @@ test('after ten seconds in the room, the backoff begins anew for enters too', as
 
 test('time outside of the room does not begin the backoff anew', async () => {
   const world = new World();
-  const { room } = await enter(world);
+  const { room } = await enter(world, {}, { resumeWindow: 120_000 });
   const delays = [];
   for (let n = 0; n < 5; n += 1) {
     world.socket.say(n === 0 ? PUT_OUT('internal') : REFUSED('internal', 'no'));

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mayReturn } from '../../src/browser/chat-rooms.js';
+import { Session } from '../../src/browser/session.js';
 import { attempted, beats, begin, came, comeBack, enter, entered, left, said, settled, welcome, welcomed, World } from './world.js';
 
 /** When each of so many failing attempts begins after the last one has failed. */
@@ -18,8 +19,8 @@ async function delays(world, count) {
 }
 
 /** Is online again, for so long. */
-async function onlineFor(world, connection, seconds) {
-  await comeBack(world, connection, entered(1, { resumed: true, recovered: true }));
+async function onlineFor(world, connection, seconds, settings = {}) {
+  await comeBack(world, connection, entered(1, { resumed: true, recovered: true }), settings);
   await beats(world, seconds);
 }
 
@@ -43,10 +44,67 @@ test('the backoff begins anew after a connection that held for ten seconds', asy
   const world = new World();
   await enter(world);
   await delays(world, 4);
-  await onlineFor(world, '2', 9);
+  await onlineFor(world, '2', 9, { resumeWindow: 120_000 });
   assert.deepEqual(await delays(world, 1), [8000]);
   await onlineFor(world, '3', 11);
   assert.deepEqual(await delays(world, 2), [1000, 1000]);
+});
+
+test('while the session can be resumed, a wait leaves room for another attempt', () => {
+  const session = new Session();
+  session.disconnected('1', 10_000, 5_000);
+  assert.equal(session.longestWait(5_000), Infinity, 'there is no session');
+  session.keepOnly('1');
+  session.disconnected('1', 10_000, 20_000);
+  // The server may not have read what was sent on this connection.
+  session.add('2');
+  session.disconnected('2', 10_000, 23_000);
+  for (const [now, longest] of [[20_000, 5_000], [23_000, 3_500], [27_000, 1_500], [28_500, 1_000], [29_900, 1_000], [30_000, Infinity]]) {
+    assert.equal(session.longestWait(now), longest, `at ${now} ms`);
+  }
+  session.keepOnly('3');
+  session.disconnected('3', 120_000, 31_000);
+  assert.equal(session.longestWait(31_000), 60_000);
+  session.forget();
+  assert.equal(session.longestWait(31_000), Infinity);
+});
+
+test('connections that break again and again are followed by attempts within the resume window', async () => {
+  const long = [1_000, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000];
+  const cases = [
+    [0, long], [undefined, long], ['soon', long], [1_000, Array(7).fill(1_000)],
+    [10_000, [1_000, 1_000, 2_000, 4_000, 5_000, 5_000, 5_000]], [120_000, long],
+  ];
+  for (const [resumeWindow, expected] of cases) {
+    const world = new World();
+    const { room } = await enter(world, {}, { resumeWindow });
+    const seen = [];
+    for (let n = 0; n < 7; n += 1) {
+      world.socket.end();
+      seen.push(room.retryAt - world.now);
+      await comeBack(world, String(n + 2), entered(1, { resumed: true, recovered: true }), { resumeWindow });
+      await world.pass(300);
+    }
+    assert.deepEqual(seen, expected, resumeWindow);
+  }
+});
+
+test('attempts that fail come within the resume window, and then as rarely as ever', async () => {
+  const world = new World();
+  await enter(world);
+  // The backoff is long when the outage begins.
+  for (let n = 2; n < 8; n += 1) {
+    world.socket.end();
+    await onlineFor(world, String(n), 1);
+  }
+  assert.deepEqual(await delays(world, 8), [5_000, 2_500, 1_250, 1_000, 1_000, 10_000, 10_000, 10_000]);
+});
+
+test('a wait that the server asks for may be longer than the resume window', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  world.socket.end(1012, 'the server restarts; retry in 20-40 s');
+  assert.equal(room.retryAt, world.now + 40_000);
 });
 
 test('after a connection that broke without a reason, clients spread over a second', async () => {
@@ -100,7 +158,7 @@ test('the time that the server gives replaces the backoff of an earlier outage',
   await onlineFor(world, '2', 1);
   world.socket.end(1012, 'the server restarts; retry in 2-3 s');
   assert.equal(room.retryAt, world.now + 3_000);
-  await onlineFor(world, '3', 1);
+  await onlineFor(world, '3', 1, { resumeWindow: 120_000 });
   assert.deepEqual(await delays(world, 1), [10_000], 'without such a time, the backoff goes on');
 });
 

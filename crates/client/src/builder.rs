@@ -224,7 +224,13 @@ impl<R> ClientBuilder<R> {
     /// attempt and never exceeds `longest`. The bound is reset after ten seconds in the room. If the server says when
     /// to reconnect (`retry in A-B s`, `Retry-After`), the client follows that instead. If the server says so again before
     /// the client was in the room for ten seconds, the client adds a random time up to `B - A` or to a bound that grows
-    /// in the same way, whichever is longer, to `A`. After a connection that broke, the first bound is one second.
+    /// in the same way, whichever is longer, to `A`. After a connection that broke, the first bound is one second. While
+    /// the server keeps the session, the bound is at most half of the time that is left to resume it, or one second if
+    /// that is longer.
+    ///
+    /// An enter that the server refuses temporarily is sent again after such a wait. If the server says when
+    /// (`retryAfter`), the client adds a random time up to half of that, or up to one second if the server says so again.
+    ///
     /// Default: 500 ms and 10 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);

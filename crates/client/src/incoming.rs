@@ -95,6 +95,8 @@ pub(crate) struct Welcome {
     pub(crate) cids: usize,
     pub(crate) rates: Rates,
     pub(crate) transient_events: Arc<[String]>,
+    /// How long the server keeps the session of a lost connection.
+    pub(crate) resume_window: Duration,
 }
 
 /// How much a client may send.
@@ -288,6 +290,7 @@ impl Welcome {
             cids: limit("cids"),
             rates: object.get("rates").and_then(Value::as_object).map_or(DEFAULT_RATES, Rates::of),
             transient_events: strings(object, "transient"),
+            resume_window: Duration::from_millis(number(object, "resumeWindow").unwrap_or(0)),
         }
     }
 }

@@ -94,7 +94,7 @@ impl Attempts {
         if self.backoff.fail() >= self.max { Err(self.gave_up(reason)) } else { Ok(()) }
     }
 
-    /// Chooses the time of the next attempt. Returns the wait.
+    /// Chooses the time of the next attempt, with a backoff of `longest` at most. Returns the wait.
     ///
     /// # Errors
     ///
@@ -103,10 +103,11 @@ impl Attempts {
         &mut self,
         now: Now,
         retry: Retry,
+        longest: Duration,
         random: f64,
         reason: &ClientError,
     ) -> Result<Duration, ClientError> {
-        let wait = self.backoff.wait(retry, random, now);
+        let wait = self.backoff.wait(retry, longest, random, now);
         let at = now.saturating_add(wait);
         self.check_time(at, reason)?;
         self.connect_at = Some(at);

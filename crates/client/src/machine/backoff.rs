@@ -76,8 +76,8 @@ impl Backoff {
         self.failures
     }
 
-    /// The wait before the next attempt; `random` is from 0 to 1.
-    pub(super) fn wait(&mut self, retry: Retry, random: f64, now: Now) -> Duration {
+    /// The wait before the next attempt. `longest` is another limit of the backoff, and `random` is from 0 to 1.
+    pub(super) fn wait(&mut self, retry: Retry, longest: Duration, random: f64, now: Now) -> Duration {
         self.end_success(now);
         let mut tries = self.attempts;
         self.attempts = self.attempts.saturating_add(1);
@@ -86,7 +86,7 @@ impl Backoff {
             tries = self.hints;
             self.hints = self.hints.saturating_add(1);
         }
-        let bound = self.first.saturating_mul(1 << tries.min(30)).min(self.longest);
+        let bound = self.first.saturating_mul(1 << tries.min(30)).min(self.longest).min(longest);
         let (wait, spread) = match retry {
             Retry::Backoff => (Duration::ZERO, None),
             Retry::AtOnce => (Duration::ZERO, Some(Duration::ZERO)),
@@ -106,6 +106,9 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    /// No other limit.
+    const ANY: Duration = Duration::MAX;
+
     const fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
     }
@@ -113,34 +116,44 @@ mod tests {
     #[test]
     fn the_bound_doubles_and_is_drawn_from() {
         let mut backoff = Backoff::new(ms(100), ms(500));
-        let waits = [(); 6].map(|()| backoff.wait(Retry::Backoff, 1.0, ms(0)));
+        let waits = [(); 6].map(|()| backoff.wait(Retry::Backoff, ANY, 1.0, ms(0)));
         assert_eq!(waits, [ms(100), ms(200), ms(400), ms(500), ms(500), ms(500)]);
-        assert_eq!(backoff.wait(Retry::Backoff, 0.25, ms(0)), ms(125));
+        assert_eq!(backoff.wait(Retry::Backoff, ANY, 0.25, ms(0)), ms(125));
         let mut backoff = Backoff { attempts: u32::MAX, ..Backoff::new(ms(100), Duration::MAX) };
-        assert!(backoff.wait(Retry::Backoff, 0.0, ms(0)).is_zero());
+        assert!(backoff.wait(Retry::Backoff, ANY, 0.0, ms(0)).is_zero());
+    }
+
+    #[test]
+    fn another_limit_is_drawn_from_as_well_and_the_attempts_count() {
+        let mut backoff = Backoff::new(ms(100), ms(500));
+        let mut wait = |limit, random| backoff.wait(Retry::Backoff, ms(limit), random, ms(0));
+        assert_eq!([wait(50, 1.0), wait(150, 0.5), wait(1000, 1.0)], [ms(50), ms(75), ms(400)]);
+        let hint = Retry::Hint(RetryHint { wait: ms(1000), spread: ms(600) });
+        let waits = [(); 4].map(|()| backoff.wait(hint, ms(300), 1.0, ms(0)));
+        assert_eq!(waits, [ms(1600); 4], "what the server asks for is not limited");
     }
 
     #[test]
     fn a_success_that_lasts_begins_anew() {
         let mut backoff = Backoff::new(ms(100), ms(500));
         backoff.succeed(ms(0));
-        let mut wait = |now| backoff.wait(Retry::Backoff, 1.0, ms(now));
+        let mut wait = |now| backoff.wait(Retry::Backoff, ANY, 1.0, ms(now));
         assert_eq!([wait(10_001), wait(30_000)], [ms(100), ms(200)], "the time of a success counts once");
         backoff.succeed(ms(30_000));
-        assert_eq!(backoff.wait(Retry::Backoff, 1.0, ms(40_000)), ms(400));
+        assert_eq!(backoff.wait(Retry::Backoff, ANY, 1.0, ms(40_000)), ms(400));
         backoff.succeed(ms(40_000));
-        assert_eq!(backoff.wait(Retry::Backoff, 1.0, ms(50_001)), ms(100));
+        assert_eq!(backoff.wait(Retry::Backoff, ANY, 1.0, ms(50_001)), ms(100));
     }
 
     #[test]
     fn hints_count_and_those_who_are_sent_away_again_come_back_later() {
         let hint = Retry::Hint(RetryHint { wait: ms(1000), spread: ms(600) });
         let mut backoff = Backoff::new(ms(500), ms(4000));
-        let waits = [(); 5].map(|()| backoff.wait(hint, 0.5, ms(0)));
+        let waits = [(); 5].map(|()| backoff.wait(hint, ANY, 0.5, ms(0)));
         assert_eq!(waits, [ms(1300), ms(1500), ms(2000), ms(3000), ms(3000)]);
         for (retry, first, second) in [(Retry::AtOnce, 0, 1000), (Retry::Spread(ms(1200)), 1200, 1200)] {
             let mut backoff = Backoff::new(ms(500), ms(4000));
-            assert_eq!([(); 2].map(|()| backoff.wait(retry, 1.0, ms(0))), [ms(first), ms(second)]);
+            assert_eq!([(); 2].map(|()| backoff.wait(retry, ANY, 1.0, ms(0))), [ms(first), ms(second)]);
         }
     }
 }

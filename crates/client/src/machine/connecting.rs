@@ -85,7 +85,7 @@ impl<T> Machine<T> {
     /// The server has closed the connection because the client is in no room. The next room needs one.
     fn rest(&mut self) {
         self.drop_link();
-        self.resume_tokens.replace(None);
+        self.resume_tokens.forget();
         self.directs.end();
         self.emit_state(ChatState::Idle);
     }
@@ -126,7 +126,11 @@ impl<T> Machine<T> {
             return self.end(error);
         }
         let (now, random) = (self.cx.now, self.cx.random.part());
-        let wait = match self.attempts.schedule(now, retry, random, &reason) {
+        let longest = match retry {
+            Retry::Hint(hint) if !hint.wait.is_zero() => Duration::MAX,
+            _ => self.resume_tokens.longest_wait(now),
+        };
+        let wait = match self.attempts.schedule(now, retry, longest, random, &reason) {
             Ok(wait) => wait,
             Err(error) => return self.end(error),
         };
@@ -186,6 +190,9 @@ impl<T> Machine<T> {
         self.frames_not_before = Now::ZERO;
         let link = self.link.take()?;
         self.attempts.end(&link.liveness);
+        if let (Some(welcome), Some(token)) = (link.welcome(), link.token()) {
+            self.resume_tokens.on_lost(token, welcome.resume_window, self.cx.now);
+        }
         for key in self.leaving.on_lost() {
             self.cx.outputs.push(Output::Left(key));
         }

@@ -36,6 +36,10 @@ pub(super) struct Room {
     is_hidden: bool,
 }
 
+/// If the server says when to enter again, the client adds a random time up to this, or up to half of the wait if that is
+/// longer, no matter how often the server has said so.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+
 /// What the application was last told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -307,12 +311,15 @@ impl Room {
     /// The connection stays, but the client is out of the room until it enters again by itself.
     fn try_again_later<T>(&mut self, refusal: Refusal, cx: &mut Context<T>) -> Outcome {
         self.log.leave(cx);
-        let retry = refusal.retry_after().map_or(Retry::Backoff, |wait| Retry::Hint(RetryHint::after(wait)));
+        let (retry, longest) = match refusal.retry_after() {
+            Some(wait) if !wait.is_zero() => (Retry::Hint(RetryHint::after(wait)), LONGEST_DELAY),
+            _ => (Retry::Backoff, Duration::MAX),
+        };
         let reason = refusal.error();
         if self.backoff.fail() >= self.limits.max_attempts {
             return Outcome::IsOver(self.gave_up(reason));
         }
-        let wait = self.backoff.wait(retry, cx.random.part(), cx.now);
+        let wait = self.backoff.wait(retry, longest, cx.random.part(), cx.now);
         let at = cx.now.saturating_add(wait);
         if self.must_be_in_by(at) {
             return Outcome::IsOver(self.gave_up(reason));

@@ -40,6 +40,8 @@ struct Bench {
     now: Now,
     /// From 0 to 100: which part of each random wait is waited.
     percent: Arc<AtomicU64>,
+    /// The resume window of the next welcome.
+    resume_window: u64,
     /// Whether the outputs as text contain changes of the presence.
     shows_presence: bool,
     /// The message ids in the order in which they were sent. A test calls them `c1`, `c2` and so on.
@@ -150,28 +152,37 @@ impl Bench {
             (u64::MAX / 100 * random.load(Ordering::Relaxed)) & !0x7ff | n
         };
         let (machine, cids) = (machine(Box::new(random)), Mutex::default());
-        let mut bench = Bench { machine, now: ms(0), percent, shows_presence: false, cids };
+        let mut bench =
+            Bench { machine, now: ms(0), percent, resume_window: 9000, shows_presence: false, cids };
         assert_eq!(bench.lines(), ["connect"]);
         bench
     }
 
     /// In its room at position 1 since the time 0.
     fn online_with(settings: Settings) -> Bench {
-        let mut bench = Bench::new(settings);
-        bench.open("s1");
-        bench.say(entered(1, json!({})));
-        assert_eq!(bench.lines()[0], "online");
-        bench
+        Bench::new(settings).entered()
     }
 
     fn online() -> Bench {
         Bench::online_with(settings())
     }
 
+    /// The same at a server that keeps sessions for this time.
+    fn online_with_window(resume_window: u64) -> Bench {
+        Bench { resume_window, ..Bench::new(settings()) }.entered()
+    }
+
+    fn entered(mut self) -> Bench {
+        self.open("s1");
+        self.say(entered(1, json!({})));
+        assert_eq!(self.lines()[0], "online");
+        self
+    }
+
     /// The connection opens, and the server sends a welcome.
     fn open(&mut self, token: &str) -> Vec<String> {
         self.machine.on_open(self.now, None);
-        self.say(welcome(token));
+        self.say(merged(welcome(token), json!({"resumeWindow": self.resume_window})));
         self.lines()
     }
 

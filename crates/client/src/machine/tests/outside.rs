@@ -102,6 +102,32 @@ fn an_enter_that_is_refused_again_and_again_is_tried_more_and_more_rarely() {
 }
 
 #[test]
+fn an_enter_that_is_refused_again_and_again_is_tried_when_the_server_says() {
+    let mut bench = Bench::online();
+    for _ in 0..5 {
+        bench.machine.on_closed(bench.now, 1006, "");
+        bench.wait();
+        bench.machine.on_failed(bench.now, Failure::Transient("connection refused".into()));
+        bench.lines();
+        bench.reconnect(&bench.fresh_token());
+        let mut waits = Vec::new();
+        for wait in [200, 200, 3000] {
+            bench.say(error("unavailable", json!({"roomId": "r", "retryAfter": wait})));
+            waits.push(bench.enter_in().unwrap());
+            while bench.enter_in().is_some() {
+                bench.beats(1);
+            }
+        }
+        let earlier = if waits[0] == 300 { 300 } else { 1200 };
+        assert_eq!(waits, [earlier, 1200, 4500]);
+        bench.lines();
+    }
+    bench.percent.store(0, Ordering::Relaxed);
+    bench.say(error("unavailable", json!({"roomId": "r", "retryAfter": 200})));
+    assert_eq!(bench.enter_in(), Some(200));
+}
+
+#[test]
 fn after_ten_seconds_in_the_room_the_backoff_begins_anew_for_enters_too() {
     let mut bench = Bench::online();
     let mut waits = Vec::new();
@@ -119,7 +145,7 @@ fn after_ten_seconds_in_the_room_the_backoff_begins_anew_for_enters_too() {
 
 #[test]
 fn time_outside_of_the_room_does_not_begin_the_backoff_anew() {
-    let mut bench = Bench::online();
+    let mut bench = Bench::online_with_window(120_000);
     let mut waits = Vec::new();
     for n in 0..5 {
         bench.say(if n == 0 { removed("internal") } else { error("internal", json!({"roomId": "r"})) });

@@ -1,6 +1,7 @@
 //! When a client comes back after its connection was lost.
 
 use super::*;
+use crate::retry_hint::RetryHint;
 
 impl Bench {
     /// The connection ends with this, and the wait before the next attempt is returned.
@@ -21,7 +22,7 @@ impl Bench {
 
 #[test]
 fn the_backoff_is_kept_until_a_connection_has_lived_ten_seconds() {
-    let mut bench = Bench::online();
+    let mut bench = Bench::online_with_window(120_000);
     let mut waits = Vec::new();
     for _ in 0..6 {
         waits.push(bench.wait_after(1013, ""));
@@ -32,6 +33,62 @@ fn the_backoff_is_kept_until_a_connection_has_lived_ten_seconds() {
     bench.stay(11);
     bench.percent.store(25, Ordering::Relaxed);
     assert_eq!(bench.wait_after(1013, ""), 250);
+}
+
+#[test]
+fn while_the_session_can_be_resumed_the_waits_leave_room_for_another_attempt() {
+    for (resume_window, expected) in [
+        (0, [1000, 1000, 2000, 4000, 8000, 10_000, 10_000]),
+        (1000, [1000; 7]),
+        (10_000, [1000, 1000, 2000, 4000, 5000, 5000, 5000]),
+        (120_000, [1000, 1000, 2000, 4000, 8000, 10_000, 10_000]),
+    ] {
+        let mut bench = Bench::online_with_window(resume_window);
+        let waits = [(); 7].map(|()| {
+            let wait = bench.wait_after(1006, "");
+            bench.wait();
+            bench.lines();
+            bench.open(&bench.fresh_token());
+            bench.say(session_resumed(&["r"]));
+            bench.say(resumed(1, 0));
+            bench.pass(300);
+            bench.lines();
+            wait
+        });
+        assert_eq!(waits, expected, "{resume_window}");
+    }
+}
+
+#[test]
+fn attempts_that_fail_come_within_the_resume_window_and_then_as_rarely_as_ever() {
+    let mut bench = Bench::online_with_window(10_000);
+    // The backoff is long when the outage begins.
+    for _ in 0..6 {
+        bench.wait_after(1006, "");
+        bench.stay(1);
+    }
+    let lost_at = bench.now;
+    bench.machine.on_closed(bench.now, 1006, "");
+    let mut attempts = Vec::new();
+    for _ in 0..9 {
+        bench.wait();
+        attempts.push((bench.now - lost_at).as_millis() as u64 / 100);
+        bench.machine.on_failed(bench.now, Failure::Transient("connection refused".into()));
+    }
+    assert_eq!(attempts, [50, 75, 87, 97, 107, 207, 307, 407, 507]);
+}
+
+#[test]
+fn a_wait_that_the_server_asks_for_may_be_longer_than_the_resume_window() {
+    let mut bench = Bench::online_with_window(10_000);
+    assert_eq!(bench.wait_after(1012, "the server restarts; retry in 20-40 s"), 40_000);
+    let mut bench = Bench::online_with_window(10_000);
+    bench.machine.on_closed(ms(0), 1006, "");
+    bench.wait();
+    let retry = Some(RetryHint::after(ms(30_000)));
+    let failure = Failure::Http { status: 503, body: String::new(), retry };
+    bench.machine.on_failed(bench.now, failure);
+    assert_eq!(bench.retry_in(), 45_000);
 }
 
 #[test]
@@ -90,7 +147,7 @@ fn the_server_says_when_to_come_back() {
 
 #[test]
 fn the_hint_of_the_server_replaces_the_backoff_of_an_earlier_outage() {
-    let mut bench = Bench::online();
+    let mut bench = Bench::online_with_window(120_000);
     bench.machine.on_closed(ms(0), 1006, "");
     for _ in 0..5 {
         bench.wait();

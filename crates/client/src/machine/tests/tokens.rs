@@ -302,7 +302,7 @@ fn closed_for_its_token_again_and_again_it_gives_up_and_says_why() {
 
 #[test]
 fn a_token_that_expires_as_soon_as_it_is_accepted_does_not_hammer_the_server() {
-    let mut bench = Bench::online_with(renewable());
+    let mut bench = Bench { resume_window: 0, ..Bench::new(renewable()) }.entered();
     let mut waits = Vec::new();
     for _ in 0..5 {
         bench.say(no_auth("the token has expired"));
