@@ -232,3 +232,37 @@ async fn each_message_is_delivered_once_and_in_order_and_no_ghost_remains() {
         run(seed).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_break_all_the_time_do_not_end_the_session_of_a_client_with_the_default_backoff() {
+    let recovery = Recovery::default().resume_window(Duration::from_secs(10));
+    let server = Replaceable::new(ChatRooms::builder().recovery(recovery).build().unwrap());
+    let mut client = server.client().name("ann").await.unwrap();
+    let breaking = tokio::spawn(async move {
+        let mut random = Random::new(1);
+        loop {
+            sleep(Duration::from_millis(200)).await;
+            random.pause(1800).await;
+            server.cut();
+            // Some attempts fail.
+            random.pause(150).await;
+            server.mend();
+        }
+    });
+    let mut stays = 0;
+    let _ = timeout(PATIENCE, async {
+        while let Some(event) = client.recv().await {
+            match event {
+                ClientEvent::Entered { resumed, .. } => {
+                    assert!(resumed || stays == 0, "the session has ended after {stays} stays");
+                    stays += 1;
+                }
+                ClientEvent::Gap { .. } => panic!("{event:?}"),
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert!(stays > 50, "{stays}");
+    breaking.abort();
+}
