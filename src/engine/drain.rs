@@ -176,9 +176,8 @@ impl Engine {
     }
 
     fn connections_in_random_order(&self) -> Vec<ConnectionId> {
-        let sessions = self.sessions.table().all();
-        let mut connections: Vec<_> =
-            sessions.iter().filter(|session| session.is_connected()).map(|session| session.id()).collect();
+        let connected = self.sessions.table().all().filter(|session| session.is_connected());
+        let mut connections: Vec<_> = connected.map(|session| session.id()).collect();
         let random = RandomState::new();
         connections.sort_by_cached_key(|id| random.hash_one(id));
         connections

@@ -78,21 +78,26 @@ impl Table {
         into.extend(lock(&self.wheel(subprotocol).0[at % SLOTS].0).values().cloned());
     }
 
-    /// All sessions, each slot at its own moment.
     /// The number of sessions.
     pub(crate) fn len(&self) -> usize {
         let slots = self.plain.0.iter().chain(&self.v1.0);
         slots.map(|slot| lock(&slot.0).len()).sum()
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
-        let mut all = Vec::new();
-        for subprotocol in [Subprotocol::Plain, Subprotocol::V1] {
-            for at in 0..SLOTS {
-                self.in_slot(subprotocol, at, &mut all);
-            }
-        }
-        all
+    /// All sessions, each slot at its own moment: when the iterator gets there.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Session>> {
+        self.in_slots(slots())
+    }
+
+    fn in_slots(
+        &self,
+        slots: impl IntoIterator<Item = (Subprotocol, usize)>,
+    ) -> impl Iterator<Item = Arc<Session>> {
+        slots.into_iter().flat_map(|(subprotocol, at)| {
+            let mut sessions = Vec::new();
+            self.in_slot(subprotocol, at, &mut sessions);
+            sessions
+        })
     }
 
     pub(crate) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
@@ -158,6 +163,11 @@ impl Table {
             Subprotocol::V1 => &self.v1,
         }
     }
+}
+
+/// All slots.
+fn slots() -> impl Iterator<Item = (Subprotocol, usize)> {
+    [Subprotocol::Plain, Subprotocol::V1].into_iter().flat_map(|of| (0..SLOTS).map(move |at| (of, at)))
 }
 
 impl Wheel {

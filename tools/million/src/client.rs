@@ -81,7 +81,8 @@ impl Client {
         state.is_returning = state.is_in;
         (state.is_closed, state.heartbeats) = (false, 0);
         // A client that returns first waits for its new token.
-        let sent = if state.is_returning { Cow::default() } else { frames::enter(self.number, self.room).into() };
+        let sent =
+            if state.is_returning { Cow::default() } else { frames::enter(self.number, self.room).into() };
         (state.sent, state.read) = (sent, 0);
         Socket(self.clone())
     }

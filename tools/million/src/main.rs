@@ -71,13 +71,19 @@ mod tests {
     use super::*;
 
     fn options(arguments: &[&str]) -> Result<Options, Failure> {
-        Options::try_parse_from([&["million"], arguments].concat()).map_err(Into::into).and_then(Options::checked)
+        Options::try_parse_from([&["million"], arguments].concat())
+            .map_err(Into::into)
+            .and_then(Options::checked)
     }
 
     #[test]
     fn a_small_run_has_no_fault() {
         let options = options(&[
-            "--clients=600", "--members=3", "--heartbeat=200ms", "--resumed=200", "--resume-over=20ms",
+            "--clients=600",
+            "--members=3",
+            "--heartbeat=200ms",
+            "--resumed=200",
+            "--resume-over=20ms",
             "--drain=20ms",
         ]);
         assert_eq!(measure_all(&options.unwrap()).unwrap(), 0);

@@ -70,9 +70,9 @@ impl<'a> Run<'a> {
             let number = n as u32;
             Client::new(number, number / options.members as u32, wire, tallies.clone())
         };
-        let mut builder = ChatRooms::builder()
-            .heartbeat(Heartbeat::every(options.heartbeat).with_timeout(options.heartbeat * 4 / 5))
-            .limits(limits(options));
+        let heartbeat = Heartbeat::every(options.heartbeat).with_timeout(options.heartbeat * 4 / 5);
+        let mut builder =
+            ChatRooms::builder().heartbeat(heartbeat).v1_heartbeat(heartbeat).limits(limits(options));
         if wire == Wire::V1 {
             let recovery = Recovery::default().resume_window(options.resume_window);
             builder = builder.recovery(recovery.history(History::last(100)));
@@ -251,8 +251,16 @@ impl<'a> Run<'a> {
         self.check("sessions without a connection", stats.absent, 0);
         self.check("sessions", stats.sessions, self.clients.len());
         self.check("sessions resumed", (stats.resumed - before.resumed) as usize, lost);
-        self.check("frames replayed", (stats.replayed - before.replayed) as usize, lost * self.options.missed);
-        self.check("messages", self.tallies.messages.count() as usize, self.clients.len() * (1 + self.options.missed));
+        self.check(
+            "frames replayed",
+            (stats.replayed - before.replayed) as usize,
+            lost * self.options.missed,
+        );
+        self.check(
+            "messages",
+            self.tallies.messages.count() as usize,
+            self.clients.len() * (1 + self.options.missed),
+        );
         // Those that were there have had no enter and no leave.
         let (members, rooms) = (self.options.members, self.rooms());
         self.check("enters", self.tallies.enters.count() as usize, rooms * members * (members + 1) / 2);
