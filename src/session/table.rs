@@ -2,6 +2,7 @@
 //! token; and those without a connection by their deadline.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +88,14 @@ impl Table {
     /// All sessions, each slot at its own moment: when the iterator gets there.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Session>> {
         self.in_slots(slots())
+    }
+
+    /// The same in random order: the slots are in random order, and in each slot the order is that of its hash map, which is
+    /// random, too.
+    pub(crate) fn all_in_random_order(&self) -> impl Iterator<Item = Arc<Session>> {
+        let (mut slots, random) = (Vec::from_iter(slots()), RandomState::new());
+        slots.sort_by_cached_key(|slot| random.hash_one(slot));
+        self.in_slots(slots)
     }
 
     fn in_slots(
