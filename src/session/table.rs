@@ -20,6 +20,11 @@ pub(crate) const SLOTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 50 };
 
 type Slot = HashMap<ConnectionId, Arc<Session>>;
 
+type Tokens = HashMap<ResumeToken, Arc<Session>>;
+
+/// The tokens are divided into this many parts. One hash map of all would lock out all clients while it grows.
+const TOKEN_PARTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 64 };
+
 pub(crate) struct Table {
     /// The id of the first connection.
     first_id: ConnectionId,
@@ -27,7 +32,7 @@ pub(crate) struct Table {
     ids: AtomicU64,
     plain: Wheel,
     v1: Wheel,
-    tokens: Mutex<HashMap<ResumeToken, Arc<Session>>>,
+    tokens: Box<[Mutex<Tokens>]>,
     deadlines: Mutex<BTreeSet<(Duration, ConnectionId)>>,
 }
 
@@ -46,7 +51,7 @@ impl Table {
             ids: AtomicU64::new(0),
             plain: Wheel::new(),
             v1: Wheel::new(),
-            tokens: Mutex::default(),
+            tokens: (0..TOKEN_PARTS).map(|_| Mutex::default()).collect(),
             deadlines: Mutex::default(),
         }
     }
@@ -120,12 +125,12 @@ impl Table {
     }
 
     pub(super) fn add_token(&self, token: ResumeToken, session: &Arc<Session>) {
-        lock(&self.tokens).insert(token, session.clone());
+        self.tokens_like(&token).insert(token, session.clone());
     }
 
     /// Removes the token of a session, unless it has become that of another one.
     pub(super) fn remove_token(&self, token: &ResumeToken, session: &Arc<Session>) {
-        let mut tokens = lock(&self.tokens);
+        let mut tokens = self.tokens_like(token);
         if tokens.get(token).is_some_and(|known| Arc::ptr_eq(known, session)) {
             tokens.remove(token);
         }
@@ -135,13 +140,18 @@ impl Table {
     }
 
     pub(super) fn by_token(&self, token: &ResumeToken) -> Option<Arc<Session>> {
-        lock(&self.tokens).get(token).cloned()
+        self.tokens_like(token).get(token).cloned()
+    }
+
+    /// The part that a token belongs to.
+    fn tokens_like(&self, token: &ResumeToken) -> MutexGuard<'_, Tokens> {
+        lock(&self.tokens[token.random_byte() as usize % TOKEN_PARTS])
     }
 
     /// The sessions that tokens belong to.
     #[cfg(feature = "test-util")]
     pub(crate) fn with_tokens(&self) -> Vec<Arc<Session>> {
-        lock(&self.tokens).values().cloned().collect()
+        self.tokens.iter().flat_map(|tokens| Vec::from_iter(lock(tokens).values().cloned())).collect()
     }
 
     /// Keeps a session until this time. Returns whether no other one ends before it.
