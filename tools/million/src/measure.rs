@@ -11,13 +11,13 @@ use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
 /// Everything runs on one thread. This is how often a task that only measures wants its turn.
-const PROBE: Duration = Duration::from_millis(5);
+const PROBE: Duration = Duration::from_millis(2);
 
 /// What a part of a run has cost.
 pub(crate) struct Cost {
     pub(crate) time: Duration,
     pub(crate) cpu: Duration,
-    /// The most CPU time between two turns of a task that wants one every 5 ms.
+    /// The most CPU time between two turns of a task that wants one every 2 ms.
     pub(crate) wait: Duration,
     /// Change of the bytes on the heap.
     pub(crate) heap: i64,
