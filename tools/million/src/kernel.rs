@@ -13,7 +13,6 @@ pub(crate) struct Kernel {
     slabs: BTreeMap<String, Slab>,
     /// All slabs, in bytes.
     slab_bytes: i64,
-    available_bytes: i64,
     /// Pages of the buffers of TCP sockets.
     tcp_pages: i64,
     sockets: i64,
@@ -23,7 +22,7 @@ pub(crate) struct Kernel {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Slab {
     objects: i64,
-    /// Of all pages that they are on.
+    /// Including their share of what is unused on a full slab.
     bytes: i64,
 }
 
@@ -32,7 +31,6 @@ pub(crate) struct Growth {
     /// Of each kind with at least one object for two sockets: the growth.
     slabs: Vec<(String, Slab)>,
     slab_bytes: i64,
-    available_bytes: i64,
     tcp_pages: i64,
     sockets: i64,
 }
@@ -42,11 +40,9 @@ impl Kernel {
     pub(crate) fn now() -> Result<Kernel, Failure> {
         let read = |path: &str| read_to_string(path).map_err(|error| format!("can't read {path}: {error}"));
         let (memory, sockets) = (read("/proc/meminfo")?, read("/proc/net/sockstat")?);
-        let memory = |key| kilobytes(&memory, key).map_or(0, |value| value * 1024);
         Ok(Kernel {
             slabs: slabs(&read("/proc/slabinfo")?),
-            slab_bytes: memory("Slab"),
-            available_bytes: memory("MemAvailable"),
+            slab_bytes: kilobytes(&memory, "Slab").unwrap_or_default() * 1024,
             tcp_pages: of_tcp(&sockets, "mem").unwrap_or_default(),
             sockets: of_tcp(&sockets, "inuse").unwrap_or_default(),
         })
@@ -62,7 +58,6 @@ impl Kernel {
         Growth {
             slabs: grown.collect(),
             slab_bytes: self.slab_bytes - since.slab_bytes,
-            available_bytes: self.available_bytes - since.available_bytes,
             tcp_pages: self.tcp_pages - since.tcp_pages,
             sockets,
         }
@@ -78,24 +73,21 @@ impl Growth {
         }
         let all = self.slabs.iter().map(|(_, slab)| slab.bytes).sum();
         println!("  these together: {:.0} bytes per socket", each(all));
-        println!("  all slabs: {:.0} bytes per socket", each(self.slab_bytes));
+        println!("  all slabs, with what other programs use: {:.0} bytes per socket", each(self.slab_bytes));
         println!("  buffers of TCP: {:.0} bytes per socket", each(self.tcp_pages * PAGE));
-        let taken = -self.available_bytes;
-        println!("  available memory, less: {:.0} bytes per socket, with both processes", each(taken));
     }
 }
 
 /// The kinds of objects in `/proc/slabinfo`.
 fn slabs(text: &str) -> BTreeMap<String, Slab> {
     let slab = |line: &str| {
-        let (objects, slabs) = line.split_once(" : slabdata ")?;
-        let mut fields = objects.split_whitespace();
+        let mut fields = line.split_whitespace();
         let name = fields.next()?;
         let mut numbers = fields.map_while(|field| field.parse::<i64>().ok());
         let objects = numbers.next()?;
-        let pages = numbers.nth(3)?;
-        let slabs = slabs.split_whitespace().nth(1)?.parse::<i64>().ok()?;
-        Some((name.to_owned(), Slab { objects, bytes: slabs * pages * PAGE }))
+        let (of_slab, pages) = (numbers.nth(2)?, numbers.next()?);
+        let bytes = objects * pages * PAGE / of_slab.max(1);
+        Some((name.to_owned(), Slab { objects, bytes }))
     };
     text.lines().filter_map(slab).collect()
 }
@@ -119,11 +111,11 @@ filp                1024   1040    192   21    1 : tunables    0    0    0 : sla
 ";
 
     #[test]
-    fn slabs_are_counted_by_their_pages() {
+    fn objects_take_their_share_of_a_slab() {
         let slabs = slabs(SLABS);
         assert_eq!(slabs.len(), 2);
-        assert_eq!(slabs["TCP"], Slab { objects: 100, bytes: 9 * 8 * PAGE });
-        assert_eq!(slabs["filp"], Slab { objects: 1024, bytes: 50 * PAGE });
+        assert_eq!(slabs["TCP"], Slab { objects: 100, bytes: 100 * 8 * PAGE / 13 });
+        assert_eq!(slabs["filp"], Slab { objects: 1024, bytes: 1024 * PAGE / 21 });
     }
 
     #[test]
@@ -133,7 +125,6 @@ filp                1024   1040    192   21    1 : tunables    0    0    0 : sla
                 .map(|(name, objects)| (name.to_owned(), Slab { objects, bytes: objects * 10 }))
                 .into(),
             slab_bytes: 0,
-            available_bytes: 0,
             tcp_pages: 0,
             sockets,
         };
