@@ -46,7 +46,7 @@ pub(crate) struct Costs {
     #[arg(long, default_value_t = 29.0)]
     pub(crate) look: f64,
 
-    /// A look at a session of a lost node that can still be resumed: each node does this every 0.75 s
+    /// A look at a session of a lost node. One call looks at all of them, at the fence and when they end
     #[arg(long, default_value_t = 4.0)]
     pub(crate) keep: f64,
 

@@ -4,9 +4,6 @@ use clap::Args;
 
 use crate::costs::Costs;
 
-/// Each node looks for lost nodes this often per second.
-const LOOKS: f64 = 1.0 / 0.75;
-
 /// Seconds between two heartbeats of a connection.
 const HEARTBEAT: f64 = 25.0;
 
@@ -52,9 +49,10 @@ pub(crate) struct Needs {
     pub(crate) subscriptions: f64,
     /// Seconds in which Redis does nothing else after an outage.
     pub(crate) outage: f64,
-    /// Share of the main thread for the sessions of one lost node, as long as they can be resumed.
-    pub(crate) kept: f64,
-    /// Seconds of the main thread until the members of a lost node without sessions are removed.
+    /// Seconds of the call that looks at the sessions of a lost node. Nothing else is done meanwhile.
+    pub(crate) longest_call: f64,
+    /// Seconds of the main thread until the members of a lost node without sessions are removed: all other nodes look at
+    /// each of its rooms.
     pub(crate) lost: f64,
     /// Cores of each node.
     pub(crate) node_cores: f64,
@@ -84,6 +82,11 @@ impl Size {
         Size { nodes: (self.nodes / of).max(1.0), connections: self.connections / of }
     }
 
+    /// One of so many Redis servers over which the rooms are hashed, so that each node needs all of them.
+    pub(crate) fn shard(self, of: f64) -> Size {
+        Size { connections: self.connections / of, ..self }
+    }
+
     pub(crate) fn needs(self, habits: &Habits, costs: &Costs) -> Needs {
         let (reach, connections) = (self.reach(habits), self.connections);
         let (messages, stays) = (connections / habits.pause, connections / habits.stay);
@@ -109,7 +112,7 @@ impl Size {
                 + subscriptions * costs.subscription_bytes,
             subscriptions,
             outage: (subscriptions * (costs.subscribe + costs.read) + connections * costs.put) / 1e6,
-            kept: others * LOOKS * self.connections_of_node() * costs.keep / 1e6,
+            longest_call: self.connections_of_node() * costs.keep / 1e6,
             lost: lost / 1e6,
             node_cores: of_node / 1e6 / self.nodes,
         }
@@ -123,7 +126,8 @@ pub(crate) struct Limits {
     pub(crate) network: f64,
     pub(crate) memory: f64,
     pub(crate) outage: f64,
-    pub(crate) kept: f64,
+    pub(crate) longest_call: f64,
+    pub(crate) lost: f64,
 }
 
 impl Default for Limits {
@@ -135,7 +139,10 @@ impl Default for Limits {
             memory: 32e9,
             // Messages are refused meanwhile.
             outage: 10.0,
-            kept: 0.3,
+            // Calls without an answer for 2 s may have got lost.
+            longest_call: 1.0,
+            // So long, a lost node's members seem to be there.
+            lost: 60.0,
         }
     }
 }
@@ -148,16 +155,16 @@ impl Limits {
             ("network of Redis", needs.network / self.network),
             ("memory of Redis", needs.memory / self.memory),
             ("time after an outage", needs.outage / self.outage),
-            ("sessions of a lost node", needs.kept / self.kept),
+            ("sessions of a lost node", needs.longest_call / self.longest_call),
+            ("members of a lost node", needs.lost / self.lost),
         ];
         used.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
     }
 
-    /// How many groups it takes until everything is below its limit.
-    pub(crate) fn groups(&self, size: Size, habits: &Habits, costs: &Costs) -> f64 {
-        let fits = |groups: &f64| self.first(&size.group(*groups).needs(habits, costs)).1 <= 1.0;
-        let counts = (1_u32..=10_000).map(f64::from);
-        counts.take_while(|groups| *groups <= size.nodes).find(fits).unwrap_or(f64::INFINITY)
+    /// Into how many parts a size has to be divided until everything is below its limit.
+    pub(crate) fn parts(&self, part: impl Fn(f64) -> Size, habits: &Habits, costs: &Costs) -> f64 {
+        let fits = |parts: &f64| self.first(&part(*parts).needs(habits, costs)).1 <= 1.0;
+        (1_u32..=10_000).map(f64::from).find(fits).unwrap_or(f64::INFINITY)
     }
 }
 
@@ -208,8 +215,8 @@ mod tests {
     fn groups_bring_everything_below_its_limit() {
         let (habits, costs) = defaults();
         let (limits, size) = (Limits::default(), Size { nodes: 1000.0, connections: 2e7 });
-        let groups = limits.groups(size, &habits, &costs);
-        assert!(groups > 1.0);
+        let groups = limits.parts(|parts| size.group(parts), &habits, &costs);
+        assert!(groups > 1.0 && groups <= limits.parts(|parts| size.shard(parts), &habits, &costs));
         let first = |groups| limits.first(&size.group(groups).needs(&habits, &costs)).1;
         assert!(first(groups) <= 1.0 && first(groups - 1.0) > 1.0);
     }

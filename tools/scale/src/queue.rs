@@ -29,7 +29,7 @@ const ROUND_TRIP: f64 = 0.0003;
 pub(crate) struct Outcome {
     /// Seconds until all is done.
     pub(crate) done: f64,
-    /// Seconds until the answer to a call, at most. After 2 s, a node takes its connection for broken.
+    /// Seconds until the answer to a call, at most. After 2 s, a node may take its connection for broken.
     pub(crate) longest_answer: f64,
     /// Nodes that could not renew their leases in time.
     pub(crate) fenced: usize,

@@ -110,7 +110,9 @@ impl Server {
         let mut connection = self.connect().await?;
         connection.write_all(format!("SUBSCRIBE {channel}\r\n").as_bytes()).await?;
         let mut bytes = vec![0; 1 << 14];
-        connection.read(&mut bytes).await?;
+        if connection.read(&mut bytes).await? == 0 {
+            return Err("no confirmation of a subscription".into());
+        }
         tokio::spawn(async move { while connection.read(&mut bytes).await.is_ok_and(|n| n > 0) {} });
         Ok(())
     }
