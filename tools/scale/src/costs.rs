@@ -46,7 +46,8 @@ pub(crate) struct Costs {
     #[arg(long, default_value_t = 29.0)]
     pub(crate) look: f64,
 
-    /// A look at a session of a lost node. One call looks at all of them, at the fence and when they end
+    /// A look at a session of a lost node. One call looks at all of them, at the fence and when they end (measured when all
+    /// nodes looked again and again)
     #[arg(long, default_value_t = 4.0)]
     pub(crate) keep: f64,
 
