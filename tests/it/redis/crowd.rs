@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::time::sleep;
 use tower_chat_rooms::{Admission, BrokerNode};
 
 use super::Server;
 use super::proxy::{COMMANDS, Proxy};
 use crate::support::{Client, enter_frame, unlimited};
 
-const CLIENTS: usize = 4000;
+const CLIENTS: usize = 3000;
 const CLIENTS_PER_ROOM: usize = 50;
 
 /// Each of them waits for as long as Redis lets others in, and messages do not wait with them.
@@ -42,6 +43,9 @@ async fn many_clients_enter_at_once_over_redis() {
     });
     let most_are_waiting = || entered.load(Ordering::Relaxed) < CLIENTS / 2;
     let message = async {
+        while entered.load(Ordering::Relaxed) == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
         while most_are_waiting() {
             ann.send(json!({"event": "message", "message": "hello"})).await;
             // If the machine has much else to do, a message may be refused.

@@ -17,7 +17,7 @@ pub(super) const COMMANDS: usize = 0;
 pub(super) const SUBSCRIBER: usize = 1;
 
 /// So many bytes pass a slow connection in each [`SLOW_TIME`], also if the machine has much else to do.
-const SLOW_BYTES: usize = 6144;
+const SLOW_BYTES: usize = 3072;
 const SLOW_TIME: Duration = Duration::from_millis(10);
 
 /// Passes the connections of a node on to the server.
