@@ -250,6 +250,10 @@ impl ChatRooms {
     ///
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
+    ///
+    /// If the members should get a message first, await it, because with a [broker](ChatRoomsBuilder::broker) or a
+    /// [store](ChatRoomsBuilder::store) it is published only some time after the call of [`send`](Self::send):
+    /// `rooms.send(room, &goodbye)?.await?`.
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
         self.engine.remove_elsewhere(Command::CloseRoom(room.as_ref()));
         self.engine.close_room(room.as_ref()).members

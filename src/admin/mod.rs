@@ -130,7 +130,7 @@ const READ: &str = "GET, HEAD";
 /// | `room?id=ROOM` | one room, with its members in the order in which they entered |
 /// | `connection?id=ID` | one connection: its user, address, rooms, send queue and protocol |
 /// | `users` | the users that are online, by id, with their sessions; also `find=TEXT` |
-/// | `stats` | the numbers of [`Stats`](crate::Stats) |
+/// | `stats` | all numbers of [`Stats`](crate::Stats): `now`, `total` since the start, `reasons`, `times` and `broker` (`null` without one) |
 ///
 /// Ids are parameters instead of segments of the path, because the id of a room may be empty or `..`, or contain slashes,
 /// which browsers and proxies change in a path. Ids of connections are strings, because JavaScript rounds large

@@ -12,7 +12,7 @@
 mod batches;
 pub(crate) mod commands;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod memory;
 mod remote;
 mod sessions;

@@ -188,9 +188,7 @@ impl ChatRooms {
         let position = self.engine.rooms.position(room.as_str());
         let position = position.unwrap_or(Position { epoch: Epoch(0), seq: 0 });
         let message = host_message(room, Receipt { position, id: MessageId::ZERO }, text);
-        let key = key.map(str::to_owned);
-        let tail = Box::default();
-        Some(Draft { body, tail, member: None, key, waiting_id: None, received: None, message })
+        Some(Draft::new(body, Box::default(), key.map(str::to_owned), message))
     }
 
     /// Sends a frame to the members of a room on all nodes.

@@ -39,6 +39,9 @@ options! {
         ///
         /// If it takes longer to store a message, the sender gets the error `unavailable`, and sends it again. See
         /// [`ChatRoomsBuilder::store`](crate::ChatRoomsBuilder::store).
+        ///
+        /// The server logs an error of the store, and tries again as long as there is time left. So let the store fail
+        /// in less than half of this time if its database cannot be reached, as those of `tower-chat-rooms-store` do.
         store_timeout: Duration = Duration::from_secs(5);
 
         /// Time for the closing handshake.

@@ -1,5 +1,8 @@
 //! What a client gets of a room's earlier frames: when it enters, and when it asks for messages.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tower_chat_rooms_protocol::{DEFAULT_HISTORY, MAX_HISTORY};
 
 use crate::broker::Unavailable;
@@ -7,7 +10,7 @@ use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::presence::{not_entered, room_of};
 use crate::connection::waiting;
-use crate::delivery::{Page, ReadAhead, ReplayRequest};
+use crate::delivery::{EnterOutcome, Page, ReadAhead, ReplayRequest, Rooms};
 use crate::hooks::policy::ReadRequest;
 use crate::hooks::user::Denied;
 use crate::ids::{MessageId, Name, RoomId};
@@ -23,6 +26,9 @@ const MAX_MISSED: usize = 500;
 
 /// How many times messages are read again because the room has had further ones meanwhile.
 const READS: usize = 3;
+
+/// How long the store may take if messages are read when the client has entered. Until then, the frames of the room wait.
+const READ_AGAIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Returns the part of the requested frames that the client may receive. A returning member may receive everything that
 /// was published during its membership. For everything else, the policy is asked. If it refuses, the client still
@@ -92,26 +98,58 @@ pub(super) async fn read_ahead(
 ) -> Result<Option<ReadAhead>, End> {
     let engine = connection.engine().clone();
     let rooms = &engine.rooms;
-    if !rooms.has_store() {
-        return Ok(None);
-    }
-    let can_replay = |since| rooms.get(room.as_str()).is_some_and(|room| room.can_replay(since));
-    let (after, limit) = match replay_request {
-        Some(ReplayRequest::Last(n)) if n > 0 => (None, n),
-        Some(ReplayRequest::Since(since)) if last_id.is_some() && !can_replay(since) => (last_id, MAX_MISSED),
-        _ => return Ok(None),
-    };
+    let Some((after, limit)) = to_read(rooms, room, replay_request, last_id) else { return Ok(None) };
     connection.attachment().keep_waiting();
     connection.rates().keep_waiting();
+    let mut latest = None;
     for _ in 0..READS {
         match waiting::watch(connection, rooms.read_ahead(room, after, limit)).await? {
             Ok(read) if rooms.has_kept_since(room, read.at) => return Ok(Some(read)),
-            Ok(_) => {}
+            Ok(read) => latest = Some(read),
             // The client enters nevertheless.
-            Err(Unavailable) => break,
+            Err(Unavailable) => return Ok(None),
         }
     }
-    Ok(None)
+    Ok(latest)
+}
+
+/// Reads the messages again for a client that has entered, if the room has had further frames between `read` and the enter
+/// that it does not have in memory. Later frames of the room wait meanwhile, so nothing is missing in between. `None` if
+/// `read` is good enough, or if there is nothing better.
+pub(super) async fn read_again(
+    connection: &mut Connection,
+    room: &RoomId,
+    replay_request: Option<ReplayRequest>,
+    last_id: Option<MessageId>,
+    read: Option<&ReadAhead>,
+    outcome: &EnterOutcome,
+) -> Result<Option<ReadAhead>, End> {
+    let is_complete = outcome.replay.as_ref().is_some_and(|replay| replay.is_complete);
+    if is_complete || read.is_none_or(|read| outcome.follows(read.at)) {
+        return Ok(None);
+    }
+    let engine = connection.engine().clone();
+    let rooms = &engine.rooms;
+    let Some((after, limit)) = to_read(rooms, room, replay_request, last_id) else { return Ok(None) };
+    connection.attachment().keep_waiting();
+    connection.rates().keep_waiting();
+    let again = timeout(READ_AGAIN_WAIT, rooms.read_ahead(room, after, limit));
+    Ok(waiting::watch(connection, again).await?.ok().and_then(Result::ok))
+}
+
+/// After which message the client wants messages from the store, and how many at most; `None` if it wants none.
+fn to_read(
+    rooms: &Rooms,
+    room: &RoomId,
+    replay_request: Option<ReplayRequest>,
+    last_id: Option<MessageId>,
+) -> Option<(Option<MessageId>, usize)> {
+    let can_replay = |since| rooms.get(room.as_str()).is_some_and(|room| room.can_replay(since));
+    match replay_request.filter(|_| rooms.has_store())? {
+        ReplayRequest::Last(n) if n > 0 => Some((None, n)),
+        ReplayRequest::Since(since) if last_id.is_some() && !can_replay(since) => Some((last_id, MAX_MISSED)),
+        _ => None,
+    }
 }
 
 /// Sends the client a page of a room's messages.

@@ -14,7 +14,7 @@ use crate::connection::end::End;
 use crate::connection::history;
 use crate::connection::presence::{self, StateDecision};
 use crate::connection::waiting;
-use crate::delivery::{Refused, ReplayRequest};
+use crate::delivery::{ReadAhead, Refused, ReplayRequest};
 use crate::hooks::guard;
 use crate::hooks::policy::{Access, EnterRequest};
 use crate::ids::{IdError, MessageId, Name, RoomId};
@@ -86,9 +86,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         let attachment = connection.attachment();
         if connection.is_v1() {
             let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
-            let read = history::read_ahead(connection, &room, replay_request, last_id).await?;
-            let from_store = FromStore::new(&connection.engine().rooms, read.as_ref());
-            connection.attachment().enter_again(&room, replay_request, from_store, slow)?;
+            enter_again(connection, &room, replay_request, last_id, slow).await?;
         } else {
             attachment.repeat_enter(&body, slow)?;
         }
@@ -123,7 +121,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         access,
         profile,
     };
-    let mut entered = carry_out(connection, &command).await?;
+    let mut entered = carry_out(connection, &command, last_id, read_ahead.as_ref()).await?;
     // Repeated, because another anonymous client may take the name as soon as it is free. With several nodes, it takes a
     // moment until it is.
     let (mut attempts, mut wait) = (0..MAX_REMOVALS, FIRST_WAIT);
@@ -138,7 +136,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
             waiting::watch(connection, sleep(wait)).await?;
             wait *= 2;
         }
-        entered = carry_out(connection, &command).await?;
+        entered = carry_out(connection, &command, last_id, read_ahead.as_ref()).await?;
     }
     match entered {
         Ok(()) => {
@@ -158,10 +156,31 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
     }
 }
 
-/// Enters a room: at once, or when the broker that several nodes share has given the enter its place.
+/// Enters a room again that the client is already in.
+async fn enter_again(
+    connection: &mut Connection,
+    room: &RoomId,
+    replay_request: Option<ReplayRequest>,
+    last_id: Option<MessageId>,
+    slow: SlowConsumer,
+) -> Result<(), End> {
+    let read = history::read_ahead(connection, room, replay_request, last_id).await?;
+    let from_store = FromStore::new(&connection.engine().rooms, read.as_ref());
+    let Some(again) = connection.attachment().begin_enter_again(room, replay_request)? else { return Ok(()) };
+    let later =
+        history::read_again(connection, room, replay_request, last_id, read.as_ref(), again.outcome())
+            .await?;
+    let from_store = from_store.or(later.as_ref());
+    Ok(connection.attachment().answer_enter_again(again, replay_request, from_store, slow)?)
+}
+
+/// Enters a room: at once, or when the broker that several nodes share has given the enter its place. `read` are the messages
+/// that were read from the store before.
 async fn carry_out(
     connection: &mut Connection,
     command: &EnterCommand<'_>,
+    last_id: Option<MessageId>,
+    read: Option<&ReadAhead>,
 ) -> Result<Result<(), CantEnter>, End> {
     if !connection.engine().rooms.is_remote() {
         return Ok(connection.attachment().enter(command)?);
@@ -172,7 +191,23 @@ async fn carry_out(
     };
     connection.attachment().keep_waiting();
     match waiting::watch(connection, submitted.outcome()).await {
-        Ok(Ok(entered)) => Ok(connection.attachment().accept(command, submitted, entered)?),
+        Ok(Ok(entered)) => {
+            let EnterCommand { room, replay_request, from_store, .. } = *command;
+            let later =
+                history::read_again(connection, room, replay_request, last_id, read, &entered.outcome);
+            match later.await {
+                Ok(None) => Ok(connection.attachment().accept(command, submitted, entered)?),
+                Ok(later) => {
+                    let from_store = from_store.or(later.as_ref());
+                    let command = EnterCommand { from_store, ..command.clone() };
+                    Ok(connection.attachment().accept(&command, submitted, entered)?)
+                }
+                Err(End(reason)) => {
+                    submitted.give_up(reason);
+                    Err(End(reason))
+                }
+            }
+        }
         Ok(Err(Refused::Unavailable)) => Err(End(LeaveReason::Unavailable)),
         Ok(Err(refused)) => Ok(Err(CantEnter::Refused(refused))),
         Err(End(reason)) => {

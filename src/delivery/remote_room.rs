@@ -14,6 +14,7 @@ use crate::delivery::presence::Counts;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::rooms::Entrant;
 use crate::ids::ConnectionId;
+use crate::protocol::position::Position;
 use crate::room::{Member, MemberElsewhere, Profile};
 
 /// What a room has in addition if its events come from other nodes, too.
@@ -32,6 +33,8 @@ pub(super) struct RemoteRoom {
     told_profiles: HashMap<ConnectionId, Profile>,
     /// While a member has left that enters again with the next event: the counts before.
     counts_before: Option<Counts>,
+    /// Events that the host waits for. It goes on when the sender is dropped.
+    awaited: Vec<(Position, oneshot::Sender<()>)>,
 }
 
 /// Frames that are on their way through the broker.
@@ -316,6 +319,29 @@ impl RoomState {
             Some(1) => Distance::Next,
             None | Some(0) => Distance::Before,
             Some(_) => Distance::Beyond,
+        }
+    }
+
+    /// Completes when the event at this position has arrived here, even if it is missed. `None` if there is nothing to wait
+    /// for.
+    pub(super) fn arrival_of(&mut self, at: Position) -> Option<oneshot::Receiver<()>> {
+        let latest = self.position();
+        let remote = self.remote.as_mut().filter(|remote| remote.is_following)?;
+        if at.epoch != latest.epoch || at.seq <= latest.seq {
+            return None;
+        }
+        let (arrived, arrival) = oneshot::channel();
+        remote.awaited.push((at, arrived));
+        Some(arrival)
+    }
+
+    /// Events have arrived.
+    pub(super) fn note_arrivals(&mut self) {
+        let latest = self.position();
+        if let Some(remote) = &mut self.remote
+            && !remote.awaited.is_empty()
+        {
+            remote.awaited.retain(|(at, _)| at.epoch == latest.epoch && at.seq > latest.seq);
         }
     }
 

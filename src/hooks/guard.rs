@@ -51,7 +51,7 @@ pub(crate) async fn answer<T>(
         Ok(result) => result.map_err(|Panicked| NoAnswer::Panicked),
         Err(_) => {
             let hook = hook.name();
-            tracing::warn!(hook, ?limit, "a hook did not answer within `Timeouts::hook_timeout`");
+            tracing::warn!(hook, ?limit, "a hook did not answer in time");
             Err(NoAnswer::TooLate)
         }
     }

@@ -113,6 +113,22 @@ impl Origins {
     }
 }
 
+impl Origins {
+    /// What is allowed, for the log.
+    pub(crate) fn summary(&self) -> String {
+        let list = self.list.iter().map(|Pattern { origin: Origin { scheme, host, port }, subdomains }| {
+            let host = if *subdomains { format!("*.{host}") } else { host.clone() };
+            match port.filter(|port| default_port(scheme) != Some(*port)) {
+                Some(port) => format!("{scheme}://{host}:{port}"),
+                None => format!("{scheme}://{host}"),
+            }
+        });
+        let all = list.chain(self.same_host.then(|| "same host".to_owned())).collect::<Vec<_>>();
+        let all = if self.any { "any".to_owned() } else { all.join(", ") };
+        if self.require_header { format!("{all} (header required)") } else { all }
+    }
+}
+
 impl Default for Origins {
     fn default() -> Origins {
         Origins::same_host()

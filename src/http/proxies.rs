@@ -84,6 +84,22 @@ impl TrustedProxies {
         self.networks.is_empty()
     }
 
+    /// What is trusted, for the log.
+    pub(crate) fn summary(&self) -> String {
+        if self.is_empty() {
+            return "none".to_owned();
+        }
+        let networks = self.networks.iter().map(|Network { address, bits }| match (address, bits) {
+            (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => address.to_string(),
+            _ => format!("{address}/{bits}"),
+        });
+        let header = match self.header {
+            Header::XForwardedFor => "X-Forwarded-For",
+            Header::Forwarded => "Forwarded",
+        };
+        format!("{} ({header})", networks.collect::<Vec<_>>().join(", "))
+    }
+
     /// Returns the client's address for a request from this peer.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let name = match self.header {

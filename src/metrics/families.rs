@@ -224,3 +224,6 @@ impl Family {
         Family { samples: times.into_iter().map(sample).collect(), ..self }
     }
 }
+
+#[cfg(test)]
+mod tests;

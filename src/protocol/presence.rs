@@ -164,7 +164,7 @@ impl MembersFrame<'_> {
 }
 
 /// The keys of profiles in a client's frame, unparsed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProfileKeys<'a> {
     /// `None` if it is missing or null.
     pub(crate) state: Option<&'a str>,

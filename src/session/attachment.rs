@@ -19,7 +19,7 @@ use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::ResumeToken;
 use crate::session::direct::{self, DirectSent};
 use crate::session::enter_answer::FromStore;
-use crate::session::memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
+use crate::session::memberships::{CantEnter, EnterCommand, EnteredAgain, MessageCommand, Submission};
 use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
 use crate::session::sessions::Sessions;
@@ -176,11 +176,34 @@ impl Attachment {
         from_store: FromStore<'_>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
+        match self.begin_enter_again(room, replay_request)? {
+            Some(again) => self.answer_enter_again(again, replay_request, from_store, slow),
+            None => Ok(()),
+        }
+    }
+
+    /// Enters a room again, unless the client is not in it. The room's frames wait until [`Attachment::answer_enter_again`].
+    pub(crate) fn begin_enter_again(
+        &self,
+        room: &RoomId,
+        replay_request: Option<ReplayRequest>,
+    ) -> Result<Option<EnteredAgain>, Superseded> {
+        self.sessions.memberships().enter_again(&self.session, self.generation, room, replay_request)
+    }
+
+    /// Sends the client the answer, unless it was removed from the room meanwhile.
+    pub(crate) fn answer_enter_again(
+        &self,
+        again: EnteredAgain,
+        replay_request: Option<ReplayRequest>,
+        from_store: FromStore<'_>,
+        slow: SlowConsumer,
+    ) -> Result<(), Superseded> {
         let memberships = self.sessions.memberships();
         let (session, generation) = (&self.session, self.generation);
-        if let Some(back) =
-            memberships.enter_again(session, generation, room, replay_request, from_store, slow)?
-        {
+        let answered =
+            memberships.answer_enter_again(session, generation, again, replay_request, from_store, slow)?;
+        if let Some(back) = answered {
             removal::check_closed(&self.sessions, &self.session, &back.room);
         }
         Ok(())

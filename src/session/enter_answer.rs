@@ -33,6 +33,11 @@ impl<'a> FromStore<'a> {
         let margin = if rooms.is_remote() { CLOCK_MARGIN } else { Duration::ZERO };
         FromStore { messages, now: rooms.has_store().then(|| SystemTime::now() - margin) }
     }
+
+    /// With these messages, if there are any, instead of those that were read before.
+    pub(crate) fn or(self, later: Option<&'a ReadAhead>) -> FromStore<'a> {
+        FromStore { messages: later.or(self.messages), ..self }
+    }
 }
 
 /// The answer to an enter in `chat-rooms.v1`. Reduces the history to the requested messages.

@@ -32,6 +32,7 @@ use crate::session::session::{Generation, Membership, Published, Session, State,
 use crate::session::submitted_enter::EnterUnderWay;
 
 /// A request to enter a room.
+#[derive(Clone)]
 pub(crate) struct EnterCommand<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
@@ -46,6 +47,18 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) access: Access,
     /// The member's state, and which keys of profiles the body has. In `chat-rooms.v1`, only the server sets them.
     pub(crate) profile: ProfileKeys<'a>,
+}
+
+/// A client that has entered a room again. Its answer is yet to be sent.
+pub(crate) struct EnteredAgain {
+    membership: Arc<Membership>,
+    outcome: EnterOutcome,
+}
+
+impl EnteredAgain {
+    pub(crate) fn outcome(&self) -> &EnterOutcome {
+        &self.outcome
+    }
 }
 
 /// A message of a client for a room.
@@ -95,19 +108,20 @@ impl MessageCommand<'_> {
 
 impl MessageCommand<'_> {
     /// The message as it waits for the store.
-    fn draft(&self, session: &Session, user: Option<Arc<User>>, membership: &Membership) -> Draft {
+    fn draft(
+        &self,
+        session: &Session,
+        user: Option<Arc<User>>,
+        membership: &Membership,
+        waiting_id: Option<WaitingId>,
+    ) -> Draft {
         let key = self.cid.map(|cid| key_of(user.as_deref(), cid));
         // Until it is published, it has no place.
         let receipt = Receipt { position: membership.start, id: MessageId::ZERO };
-        Draft {
-            body: self.body.to_owned(),
-            tail: membership.tail.clone(),
-            member: Some(session.id()),
-            key,
-            waiting_id: None,
-            received: self.received,
-            message: self.describe(session, user, membership, receipt),
-        }
+        let message = self.describe(session, user, membership, receipt);
+        let mut draft = Draft::new(self.body.to_owned(), membership.tail.clone(), key, message);
+        (draft.waiting_id, draft.received) = (waiting_id, self.received);
+        draft
     }
 }
 
@@ -266,22 +280,39 @@ impl Memberships {
         membership
     }
 
-    /// Enters a room again that the client is already in, and sends it the requested frames. The other members do not
-    /// notice.
+    /// Enters a room again that the client is already in. The other members do not notice. The room's frames wait until
+    /// [`Memberships::answer_enter_again`].
     pub(super) fn enter_again(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         room: &RoomId,
         replay_request: Option<ReplayRequest>,
-        from_store: FromStore<'_>,
-        slow: SlowConsumer,
-    ) -> Result<Option<Arc<Membership>>, Superseded> {
+    ) -> Result<Option<EnteredAgain>, Superseded> {
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.find(room.as_str()).cloned() else { return Ok(None) };
         state.memberships.set_active(room.as_str());
         let handle: Handle = session.clone();
-        let mut outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
+        let outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
+        Ok(Some(EnteredAgain { membership, outcome }))
+    }
+
+    /// Sends a client that has entered again the requested frames. Returns its membership; `None` if it has ended meanwhile.
+    pub(super) fn answer_enter_again(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        EnteredAgain { membership, mut outcome }: EnteredAgain,
+        replay_request: Option<ReplayRequest>,
+        from_store: FromStore<'_>,
+        slow: SlowConsumer,
+    ) -> Result<Option<Arc<Membership>>, Superseded> {
+        // Until the answer is written, so that the notice of a removal from the room follows it.
+        let state = session.state_of(generation)?;
+        let current = state.memberships.find(membership.room.id().as_str());
+        if !current.is_some_and(|current| Arc::ptr_eq(current, &membership)) {
+            return Ok(None);
+        }
         let frame = (session.subprotocol() == Subprotocol::V1)
             .then(|| entered_frame(session, &mut outcome, &membership, replay_request, from_store, true));
         answer(session, generation, outcome, frame, slow);
@@ -353,7 +384,7 @@ impl Memberships {
             return Ok(Some(Err(NotPublished::InFlight)));
         };
         let user = state.user.clone();
-        let draft = Draft { waiting_id, ..message.draft(session, user, &membership) };
+        let draft = message.draft(session, user, &membership, waiting_id);
         Ok(Some(self.rooms.keep(&membership.room, message.keep, draft)))
     }
 
@@ -375,7 +406,7 @@ impl Memberships {
             };
             let user = state.user.clone();
             drop(state);
-            let draft = Draft { waiting_id, ..message.draft(session, user, &membership) };
+            let draft = message.draft(session, user, &membership, waiting_id);
             self.rooms.submit_to_store(&membership.room, message.keep, draft, key)
         } else {
             let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());

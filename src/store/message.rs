@@ -1,6 +1,7 @@
 //! A message as a store keeps it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::ids::{ConnectionId, MessageId};
@@ -22,14 +23,15 @@ use crate::ids::{ConnectionId, MessageId};
 /// assert_eq!(message.user(), None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+// The texts are shared, because rooms clone messages under their locks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredMessage {
     id: MessageId,
-    key: Option<Box<str>>,
+    key: Option<Arc<str>>,
     connection: Option<ConnectionId>,
-    user: Option<Box<str>>,
-    name: Option<Box<str>>,
-    body: Box<str>,
+    user: Option<Arc<str>>,
+    name: Option<Arc<str>>,
+    body: Arc<str>,
 }
 
 impl StoredMessage {
@@ -111,7 +113,7 @@ impl StoredMessage {
 }
 
 /// Replaces the character that Postgres cannot store.
-fn storable(text: String) -> Box<str> {
+fn storable(text: String) -> Arc<str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 

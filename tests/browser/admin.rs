@@ -93,6 +93,10 @@ async fn an_operator_sees_rooms_and_kicks_a_member() {
     assert_eq!(bob.state().await, "online", "it is asked first");
     admin.tab.click("#do").await;
     bob.until_state("closed").await;
+    let is_hidden = |id: &str| format!("!document.querySelector('{id}').checkVisibility()");
+    for id in ["#online", "#members-panel", "#show-members"] {
+        assert_eq!(bob.value(&is_hidden(id)).await, true, "{id} shows what is not known any more");
+    }
     admin.tab.until("document.querySelector('#notice').textContent.includes('was closed')").await;
     assert_nothing_but_title_and_note(&admin).await;
     assert_eq!(admin.value("document.querySelector('.note').textContent").await, "It has ended.");

@@ -1,6 +1,9 @@
 //! The server ends and starts again: nobody has to do anything.
 
+use tower_chat_rooms::{ChatRooms, SharedBroker};
+
 use crate::devtools::Browser;
+use crate::host::Host;
 use crate::page::Page;
 use crate::server::Server;
 use crate::tab::Tab;
@@ -20,7 +23,7 @@ async fn both_tabs_survive_a_restart() {
     let (ann, bob) = two_who_talk(&browser, &server).await;
 
     server.terminate().await;
-    down_and_up(&mut server, &ann, &bob, "The server is restarting. Reconnecting…").await;
+    down_and_up(&mut server, &ann, &bob, "The server has closed the connection. Reconnecting…").await;
 }
 
 #[tokio::test]
@@ -58,6 +61,22 @@ async fn who_asks_before_the_server_is_up_gets_in_later() {
     assert_eq!(ann.problem().await, "Can’t reach the server. Trying again…");
     assert_eq!(ann.state().await, "connecting");
     server.start_again().await;
+
+    ann.until_state("online").await;
+    ann.until_texts(&["You joined as Ann"]).await;
+    assert_eq!(ann.problem().await, "");
+}
+
+#[tokio::test]
+async fn who_enters_while_the_broker_is_away_is_not_told_that_the_server_is() {
+    let (broker, browser) = (SharedBroker::new(), Browser::new().await);
+    let host = Host::start(ChatRooms::builder().broker(broker.node())).await;
+    broker.set_available(false);
+    let ann = Page::open_at(&browser, &format!("http://{}/talk", host.address())).await;
+    ann.submit("Ann", "tea").await;
+    ann.tab.until("document.querySelector('#problem').textContent").await;
+    assert_eq!(ann.problem().await, "The server can’t let you in right now. Trying again…");
+    broker.set_available(true);
 
     ann.until_state("online").await;
     ann.until_texts(&["You joined as Ann"]).await;

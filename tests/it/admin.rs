@@ -275,12 +275,18 @@ async fn the_node_and_its_numbers() {
     let rooms = default_rooms();
     let _members = members(&rooms, "r", 2).await;
     let stats = get(&rooms, "/stats").await;
-    assert_eq!(stats["now"], json!({"connections": 2, "pending": 0, "rooms": 1, "absent": 0}));
+    for (name, value) in [("connections", 2), ("pending", 0), ("rooms", 1), ("sessions", 2), ("absent", 0)] {
+        assert_eq!(stats["now"][name], value, "{name}");
+    }
     assert_eq!((&stats["total"]["accepted"], &stats["total"]["entered"]), (&json!(2), &json!(2)));
+    assert_eq!(stats["reasons"]["closed"]["kicked"], 0);
+    assert_eq!(stats["times"]["delivery"], json!({"count": 0, "sum_seconds": 0.0}));
     let node = get(&rooms, "/nodes").await;
     assert_eq!((&node["health"]["state"], &node["actions"]), (&json!("healthy"), &json!([])));
     rooms.shutdown().await;
     assert_eq!(get(&rooms, "/nodes").await["health"]["state"], "shutting_down");
+    let alone = ChatRooms::builder().build().unwrap();
+    assert_eq!(get(&alone, "/stats").await["broker"], Value::Null);
 }
 
 #[tokio::test(start_paused = true)]

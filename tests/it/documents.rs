@@ -95,3 +95,83 @@ fn each_recipe_is_in_the_documentation_and_in_the_table_of_contents() {
     }
     assert!(recipes.len() > 10);
 }
+
+/// The code blocks in a language.
+fn code<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    blocks
+        .filter(|block| block.starts_with(language))
+        .filter_map(|block| block.split_once('\n'))
+        .map(|(_, code)| code)
+        .collect()
+}
+
+/// What a reader has to copy into `Cargo.toml`.
+#[test]
+fn each_recipe_names_the_crates_that_its_code_uses() {
+    const CRATES: [&str; 11] = [
+        "axum",
+        "bytes",
+        "futures_util",
+        "http",
+        "jsonwebtoken",
+        "serde",
+        "serde_json",
+        "tokio",
+        "tower",
+        "tower_chat_rooms",
+        "tower_chat_rooms_store",
+    ];
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut count = 0;
+    for recipe in documents_in("docs/cookbook") {
+        let text = fs::read_to_string(&recipe).unwrap();
+        let (rust, toml) = (code(&text, "rust").concat(), code(&text, "toml").concat());
+        // Without it, the code needs the crates of its test in the application, too.
+        assert!(!rust.contains("\n\n#[tokio::test"), "{} needs `#[cfg(test)]`", recipe.display());
+        for name in CRATES {
+            // Not `axum::http::` or `my_http::`.
+            let uses = rust
+                .match_indices(&format!("{name}::"))
+                .any(|(at, _)| !rust[..at].ends_with("::") && !rust[..at].ends_with(is_in_name));
+            let line = format!("\n{} = ", name.replace('_', "-"));
+            count += usize::from(uses);
+            assert!(
+                !uses || toml.contains(&line) || toml.contains(&line.replace('-', "_")),
+                "{} does not say how to depend on {name}",
+                recipe.display()
+            );
+        }
+    }
+    assert!(count > 25, "the test finds only {count} crates");
+}
+
+/// The public features in a `Cargo.toml`.
+fn features(manifest: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(manifest)).unwrap();
+    let section = text.split("\n[features]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let names = section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.to_owned());
+    names.filter(|name| !name.starts_with(['#', '_']) && name != "default").collect()
+}
+
+/// The names in the first column of the table with this head.
+fn table(document: &str, head: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let table = text.split(head).nth(1).unwrap_or_else(|| panic!("{document} has no {head}"));
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn all_features_are_documented_and_no_others() {
+    for (manifest, document, head) in [
+        ("Cargo.toml", "README.md", "| feature | adds |"),
+        ("examples/standalone/Cargo.toml", "docs/deployment.md", "| feature | adds | flags |"),
+    ] {
+        let (mut features, mut documented) = (features(manifest), table(document, head));
+        features.sort();
+        documented.sort();
+        assert_eq!(documented, features, "{document} and {manifest}");
+        assert!(features.len() > 3, "the test finds only {features:?}");
+    }
+}

@@ -104,7 +104,10 @@ async fn the_start_and_the_end_are_one_line_each() {
     let log = capture.text();
     assert_eq!(capture.count("INFO"), 1, "{log}");
     assert!(log.contains("auth=false") && log.contains("max_rooms=7, resume_window=10s"), "{log}");
-    assert!(log.contains("same_host: true") && log.contains("v1_heartbeat=25s"), "{log}");
+    assert!(
+        log.contains("origins=\"same host\" trusted_proxies=\"none\"") && log.contains("v1_heartbeat=25s"),
+        "{log}"
+    );
     let _open = [Client::enter(&rooms, "ann", "r").await, Client::enter(&rooms, "bob", "r").await];
     rooms.shutdown().await;
     assert_eq!(capture.count("INFO"), 2, "{}", capture.text());

@@ -1,6 +1,6 @@
 //! Metrics: what they count, their text, their documentation, and the dashboard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -61,6 +61,27 @@ async fn messages_deliveries_and_bytes_are_counted() {
     assert!((33 * 30..33 * 60).contains(&stats.received_bytes), "{}", stats.received_bytes);
     assert_eq!((stats.left, stats.left_by_reason.of(LeaveReason::Closed)), (2, 2));
     assert_eq!((stats.closed.of(LeaveReason::Closed), stats.closed.total()), (2, 2));
+}
+
+/// They enter at once, so several enters are delivered together.
+#[tokio::test(start_paused = true)]
+async fn a_frame_is_not_counted_for_members_that_enter_after_it() {
+    let rooms = unlimited().build().unwrap();
+    let mut clients = Vec::new();
+    for n in 0..5 {
+        let mut client = Client::connect(&rooms).await;
+        client.send(enter_frame(&format!("c-{n}"), "r")).await;
+        clients.push(client);
+    }
+    let mut received = 0;
+    for client in &mut clients {
+        while client.next().await["num"] != 5 {
+            received += 1;
+        }
+        received += 1;
+    }
+    run_other_tasks().await;
+    assert_eq!((received, rooms.stats().deliveries), (15, 15));
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,6 +357,54 @@ async fn the_dashboard_shows_all_metrics_and_no_others() {
         assert!(panel["type"] == "row" || has_targets, "{panel}");
     }
     assert_eq!(names_in(&text), names);
+}
+
+/// The names of all samples, with the names of their labels.
+fn labels_by_sample(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
+        let names = rest.split(['{', ',']).filter_map(|part| part.split_once('=')).map(|(name, _)| name);
+        labels.entry(name).or_default().extend(names);
+    }
+    labels
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_expressions_of_the_dashboard_and_of_the_alerts_fit_the_metrics() {
+    let text = full_text().await;
+    let samples = labels_by_sample(&text);
+    let dashboard: Value = serde_json::from_str(&docs("grafana.json")).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter();
+    let targets = targets.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let mut expressions: Vec<String> = targets
+        .map(|target| format!("{} {}", target["expr"].as_str().unwrap(), target["legendFormat"]))
+        .collect();
+    let alerts = docs("metrics.md");
+    let alerts =
+        alerts.split("      - alert: ").skip(1).map(|alert| alert.split("```").next().unwrap().to_owned());
+    expressions.extend(alerts);
+    assert!(expressions.len() > 45, "the test finds only {}", expressions.len());
+    for expression in &expressions {
+        let words = expression.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+        let names: BTreeSet<&str> = words.filter(|word| word.starts_with("chat_rooms_")).collect();
+        let mut labels = BTreeSet::from(["job", "instance"]);
+        for name in &names {
+            let of_sample = samples.get(name).unwrap_or_else(|| panic!("there is no {name}: {expression}"));
+            labels.extend(of_sample);
+        }
+        let grouped =
+            expression.split("by (").skip(1).flat_map(|rest| rest.split(')').next().unwrap().split(", "));
+        let shown = expression.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap().trim());
+        let matched =
+            expression.split(['{', ',']).filter_map(|part| part.split_once('=')).map(|(name, _)| name);
+        let matched =
+            matched.map(|name| name.trim_end_matches(['!', '~'])).filter(|name| !name.contains(' '));
+        for label in grouped.chain(shown).chain(matched) {
+            let label = label.trim_start_matches("$labels.");
+            assert!(labels.contains(label), "{names:?} have no label {label:?}: {expression}");
+        }
+    }
 }
 
 /// Needs Python with `prometheus_client`, which has the reference parser.

@@ -1,6 +1,7 @@
 //! Several nodes that share their rooms and a store.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -415,6 +416,97 @@ async fn a_client_gets_the_messages_that_it_has_missed_on_another_node() {
     }
     close([bob]).await;
     stop([one, other, third]).await;
+}
+
+/// Whenever a client wants messages, the room gets another one before it has them.
+#[derive(Clone)]
+struct Busy {
+    store: MemoryStore,
+    rooms: Arc<OnceLock<ChatRooms>>,
+}
+
+impl MessageStore for Busy {
+    type Error = String;
+
+    async fn append(&self, room: &RoomId, messages: &[StoredMessage]) -> Result<Vec<MessageId>, String> {
+        self.store.append(room, messages).await.map_err(|error| error.to_string())
+    }
+
+    async fn page(
+        &self,
+        room: &RoomId,
+        range: PageRange,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, String> {
+        let page = self.store.page(room, range, limit).await.map_err(|error| error.to_string());
+        // The server itself asks for one message.
+        if let Some(rooms) = self.rooms.get().filter(|_| limit > 1) {
+            let count = self.store.messages(room).len();
+            let sent = rooms.send("r", &json!({"event": "message", "message": count})).unwrap();
+            sent.await.unwrap();
+        }
+        page
+    }
+}
+
+/// Enters, and returns the answer, and the messages in it and after it, each once.
+async fn enter_with(client: &mut Client, name: &str, keys: &Value) -> (Value, Vec<Value>) {
+    let mut frame = enter_frame(name, "r");
+    frame.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    client.send(frame).await;
+    let entered = client.next_of("entered").await;
+    let mut messages: Vec<Value> = entered["messages"].as_array().cloned().unwrap_or_default();
+    run_other_tasks().await;
+    client.send(json!({"event": "members", "roomId": "r"})).await;
+    loop {
+        let frame = client.next().await;
+        match frame["event"].as_str() {
+            Some("members") => break,
+            Some("message") if messages.iter().all(|message| message["id"] != frame["id"]) => {
+                messages.push(frame);
+            }
+            _ => {}
+        }
+    }
+    (entered, messages.into_iter().map(|message| message["message"].clone()).collect())
+}
+
+/// Without a history, only the store has the messages.
+#[tokio::test(start_paused = true)]
+async fn a_client_gets_the_messages_of_a_room_in_which_others_are_sending() {
+    let broker = SharedBroker::new();
+    let store = Busy { store: MemoryStore::new(), rooms: Arc::default() };
+    let [one, other] = crate::nodes::nodes(&broker, |builder| builder.store(store.clone()));
+    let mut ann = Member::enter(&one, "ann").await;
+    for n in 0..3 {
+        one.send("r", &json!({"event": "message", "message": n})).unwrap().await.unwrap();
+    }
+    let mut first = None;
+    for _ in 0..3 {
+        let message = ann.client.next_of("message").await;
+        first.get_or_insert(message["id"].clone());
+    }
+    store.rooms.set(one.clone()).unwrap();
+    let since = json!({"since": {"epoch": "ffffffffffffffff", "seq": 1, "id": first}});
+    // On a node with members of the room, on one without, and again as a member.
+    for (keys, recovered, first) in [(json!({"last": 99}), json!(false), 0), (since, json!("store"), 1)] {
+        for node in [&one, &other] {
+            let mut client = Client::connect_v1(node, Admission::anonymous()).await.0;
+            for times in 0..2 {
+                let (entered, messages) = enter_with(&mut client, "cat", &keys).await;
+                if times > 0 && keys.get("last").is_some() {
+                    // It is in the room, and has everything.
+                    continue;
+                }
+                let want: Vec<Value> =
+                    (first..store.store.messages(&"r".into()).len()).map(Value::from).collect();
+                assert_eq!((&entered["recovered"], messages), (&recovered, want), "{keys}: {entered}");
+            }
+            client.close().await;
+        }
+    }
+    close([ann]).await;
+    stop([one, other]).await;
 }
 
 /// Sends so many messages, each again until it is acknowledged, and reads until it has got all messages of all members.

@@ -73,6 +73,7 @@ mod member;
 mod membership;
 mod node;
 mod position;
+mod probe;
 mod profiles;
 mod publisher;
 mod queue;

@@ -79,9 +79,16 @@ impl From<sqlx::Error> for Error {
         let is_missing_table =
             matches!(&error, sqlx::Error::Database(e) if e.message().starts_with("no such table"));
         let kind = if is_missing_table { ErrorKind::NotMigrated } else { kind };
-        Error { kind, text: advice(kind).into(), source: Some(Arc::new(error)) }
+        let text = match &error {
+            sqlx::Error::PoolTimedOut => NO_CONNECTION,
+            _ => advice(kind),
+        };
+        Error { kind, text: text.into(), source: Some(Arc::new(error)) }
     }
 }
+
+/// There was no connection to the database in time.
+const NO_CONNECTION: &str = "the database cannot be reached, or all connections to it are in use; check that it runs, and repeat the call";
 
 /// Codes of Postgres have five characters; those of SQLite are numbers, the lowest byte of which is the primary one.
 fn kind_of_code(code: &str) -> ErrorKind {

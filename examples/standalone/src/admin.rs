@@ -1,7 +1,8 @@
 //! The admin view, on an address of its own. Without a token, only this machine can reach it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::slice;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -14,11 +15,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use tokio::net::{TcpListener, lookup_host};
 use tower::Service;
 use tower_chat_rooms::{AdminService, AssetBody, ChatRooms, Drain};
 
-use crate::listen::Listener;
+use crate::listen::{Listen, Listener, listen_on, no_systemd};
 use crate::server::{HttpLimits, Server};
 
 /// Connections of one address. Nobody needs more, not even a proxy.
@@ -28,12 +28,13 @@ const MAX_CONNECTIONS: usize = 64;
 const MIN_TOKEN: usize = 16;
 
 /// The flags about the admin view.
-#[derive(Debug, Args)]
+#[derive(Args)]
+#[command(next_help_heading = crate::options::OPERATIONS)]
 pub(crate) struct AdminOptions {
-    /// Serve the admin view, a page that shows rooms, connections and users, on this address (`HOST:PORT`); without
-    /// --admin-token, it must be a loopback address, such as 127.0.0.1:3001
-    #[arg(long, env = "CHAT_ADMIN_LISTEN", value_name = "ADDRESS")]
-    admin_listen: Option<String>,
+    /// Serve the admin view, a page that shows rooms, connections and users, on this address: `HOST:PORT` or `unix:PATH`;
+    /// without --admin-token, it must be a unix socket or a loopback address, such as 127.0.0.1:3001
+    #[arg(long, env = "CHAT_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = no_systemd)]
+    admin_listen: Option<Listen>,
 
     /// Require this token (at least 16 characters) for the admin view: as a bearer token, or as the password that
     /// browsers ask for, with any name
@@ -71,25 +72,27 @@ type Answer = Response<Either<AssetBody, Full<Bytes>>>;
 
 /// The admin view, not served yet.
 pub(crate) struct Admin {
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     guard: Arc<Guard>,
     service: AdminService,
 }
 
-/// How the view is guarded.
-#[derive(Debug)]
+/// How the view is guarded. It has no `Debug`, which would show the token.
 enum Guard {
     /// Programs on this machine can connect. Pages of other sites cannot: their requests name other hosts.
-    Loopback,
+    Local,
     Token(String),
 }
 
 impl AdminOptions {
     /// Listens, if the admin view is enabled.
-    pub(crate) async fn listen(&self, rooms: &ChatRooms, drain: Drain) -> Result<Option<Admin>, String> {
+    pub(crate) async fn listen(
+        &self,
+        rooms: &ChatRooms,
+        drain: Drain,
+        socket_mode: u32,
+    ) -> Result<Option<Admin>, String> {
         let Some(address) = &self.admin_listen else { return Ok(None) };
-        let failed = |error| format!("--admin-listen {address}: {error}");
-        let addresses: Vec<SocketAddr> = lookup_host(address).await.map_err(failed)?.collect();
         let guard = match &self.admin_token {
             Some(token) if token.len() < MIN_TOKEN => {
                 return Err(format!("--admin-token is too short; use at least {MIN_TOKEN} characters"));
@@ -99,15 +102,15 @@ impl AdminOptions {
                 return Err("--admin-token may have only visible ASCII characters, and no spaces".into());
             }
             Some(token) => Guard::Token(token.clone()),
-            None if addresses.iter().all(|address| address.ip().is_loopback()) => Guard::Loopback,
-            None => {
-                return Err(format!(
-                    "--admin-listen {address} can be reached from other machines: also set --admin-token, or use \
-                     a loopback address, such as 127.0.0.1:3001"
-                ));
-            }
+            None => Guard::Local,
         };
-        let listener = TcpListener::bind(&*addresses).await.map_err(failed)?;
+        let listeners = listen_on(slice::from_ref(address), socket_mode, "--admin-listen").await?;
+        if matches!(guard, Guard::Local) && !listeners.iter().all(Listener::is_local) {
+            return Err(format!(
+                "--admin-listen {address} can be reached from other machines: also set --admin-token, or use a \
+                 loopback address, such as 127.0.0.1:3001"
+            ));
+        }
         let mut view = rooms.admin();
         for action in &self.admin_allow {
             view = match action {
@@ -116,19 +119,22 @@ impl AdminOptions {
                 Allowed::Drain => view.allow_drain(drain),
             };
         }
-        Ok(Some(Admin { listener, guard: Arc::new(guard), service: view.guarded_by_host() }))
+        Ok(Some(Admin { listeners, guard: Arc::new(guard), service: view.guarded_by_host() }))
     }
 }
 
 impl Admin {
-    /// Where it is, and who can see it.
-    pub(crate) fn describe(&self) -> String {
-        let url =
-            self.listener.local_addr().map_or_else(|e| e.to_string(), |address| format!("http://{address}/"));
-        match *self.guard {
-            Guard::Loopback => format!("admin view on {url} (anyone on this machine can use it)"),
-            Guard::Token(_) => format!("admin view on {url} (needs the token)"),
-        }
+    /// Where it is, and who can see it: a line for each address.
+    pub(crate) fn describe(&self) -> impl Iterator<Item = String> {
+        self.listeners.iter().map(|listener| {
+            let who = match (&*self.guard, listener) {
+                (Guard::Token(_), _) => "needs the token",
+                (Guard::Local, Listener::Tcp(_)) => "anyone on this machine can use it",
+                #[cfg(unix)]
+                (Guard::Local, Listener::Unix { .. }) => "anyone who may write to the socket can use it",
+            };
+            format!("admin view on {} ({who})", listener.url("/"))
+        })
     }
 
     /// Serves it until `end` completes.
@@ -136,7 +142,7 @@ impl Admin {
         let limits = HttpLimits { max_sockets_per_address: MAX_CONNECTIONS, ..limits };
         let (guard, service) = (self.guard, self.service);
         let guarded = service_fn(move |request| answer(guard.clone(), service.clone(), request));
-        let server = Server::new(vec![Listener::Tcp(self.listener)], guarded, &limits);
+        let server = Server::new(self.listeners, guarded, &limits);
         let ended = server.run_until(end).await;
         server.stop().await;
         ended
@@ -158,8 +164,8 @@ impl Guard {
     /// The answer to a request that has no access to the view.
     fn refuse(&self, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
         match self {
-            Guard::Loopback if is_for_loopback(headers) => None,
-            Guard::Loopback => Some(refusal(
+            Guard::Local if is_for_loopback(headers) => None,
+            Guard::Local => Some(refusal(
                 StatusCode::FORBIDDEN,
                 "without a token, open the admin view by its address or as localhost\n",
             )),

@@ -8,6 +8,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = crate::options::OPERATIONS)]
 pub(crate) struct Logging {
     /// What to log: a level, or levels for targets, such as `info,tower_chat_rooms=debug`
     #[arg(long, env = "CHAT_LOG", value_name = "LEVELS", default_value = "info", value_parser = levels)]
@@ -26,6 +27,17 @@ enum Format {
     Json,
 }
 
+/// The crates of this server that log. Each target of theirs begins with one of these names.
+const CRATES: [&str; 7] = [
+    "standalone",
+    "tower_chat_rooms",
+    "tower_chat_rooms_redis",
+    "sqlx",
+    "sqlx_core",
+    "sqlx_postgres",
+    "sqlx_sqlite",
+];
+
 impl Logging {
     /// Begins to log.
     pub(crate) fn init(&self) {
@@ -34,8 +46,26 @@ impl Logging {
             Format::Text => layer.with_ansi(has_colors()).boxed(),
             Format::Json => layer.json().flatten_event(true).boxed(),
         };
-        tracing_subscriber::registry().with(layer).with(self.log.clone()).init();
+        // The line with the crate's settings repeats those of this server in other words, and has its defaults, too.
+        let mut levels = self.log.clone();
+        let is_named = self.log.iter().any(|(target, _)| target.starts_with("tower_chat_rooms"));
+        if levels.default_level() == Some(LevelFilter::INFO) && !is_named {
+            levels = levels.with_target("tower_chat_rooms::builder", LevelFilter::WARN);
+        }
+        tracing_subscriber::registry().with(layer).with(levels).init();
+        for (target, _) in self.log.iter().filter(|(target, _)| !is_known(target)) {
+            let known = CRATES.join(", ");
+            tracing::warn!("--log: nothing in this server logs as `{target}`; targets begin with {known}");
+        }
     }
+}
+
+/// Whether something may log under a target. A level for a target is also for all targets that begin with its name.
+fn is_known(target: &str) -> bool {
+    CRATES.iter().any(|name| {
+        name.starts_with(target)
+            || target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    })
 }
 
 fn has_colors() -> bool {
@@ -70,6 +100,18 @@ mod tests {
         let targets = levels("warn, tower_chat_rooms=debug").expect("two levels");
         assert!(targets.would_enable("tower_chat_rooms::http", &tracing::Level::DEBUG));
         assert!(!targets.would_enable("standalone", &tracing::Level::INFO));
+    }
+
+    #[test]
+    fn targets_of_no_crate_are_unknown() {
+        for target in ["tower_chat_rooms", "tower_chat_rooms::http", "tower", "sqlx::query", "standalone"] {
+            assert!(is_known(target), "{target}");
+        }
+        for target in
+            ["tower_chat_room::http", "tower-chat-rooms", "typo_target", "standalones", "Standalone"]
+        {
+            assert!(!is_known(target), "{target}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod admin;
 mod check;
 #[cfg(feature = "store")]
 mod database;
+mod given;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod listen;
@@ -25,11 +26,11 @@ mod tokens;
 
 use std::error::Error;
 
-use clap::Parser;
 use hyper_util::service::TowerToHyperService;
 use tower::ServiceBuilder;
 use tower_chat_rooms::{ChatRooms, ChatRoomsService};
 
+use crate::admin::Admin;
 use crate::check::check;
 use crate::options::Options;
 use crate::probes::Probes;
@@ -39,7 +40,7 @@ use crate::site::Site;
 
 #[tokio::main]
 async fn main() {
-    let options = Options::parse();
+    let options = Options::read();
     options.logging.init();
     if let Err(error) = run(options).await {
         if tracing::enabled!(tracing::Level::ERROR) {
@@ -62,19 +63,27 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let path = layer.path().to_owned();
     let signals = StopSignals::new()?;
     let listeners = options.listen.listen().await?;
-    let probes = options.listen.listen_for_metrics().await?;
+    let probes = options.metrics.listen(options.listen.socket_mode()).await?;
     let urls: Vec<String> = listeners.iter().map(|listener| listener.url(&path)).collect();
     let admin = options.admin(&rooms).await?;
     for url in &urls {
         println!("chat rooms on {url}");
     }
-    if let Some(admin) = &admin {
-        println!("{}", admin.describe());
+    for line in admin.iter().flat_map(Admin::describe) {
+        println!("{line}");
     }
     for listener in &probes {
         println!("metrics on {}", listener.url("/metrics"));
     }
-    tracing::info!(listen = urls.join(", "), path, open_files_limit = open_files::limit(), "started");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = urls.join(", "),
+        path,
+        auth = options.auth(),
+        options = options.given(),
+        open_files_limit = open_files::limit(),
+        "started"
+    );
 
     let site = Site::new(&path, &rooms);
     let service = TowerToHyperService::new(ServiceBuilder::new().layer(layer).service(site));

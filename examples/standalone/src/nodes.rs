@@ -1,4 +1,4 @@
-//! The flags of several servers that share their rooms.
+//! The flags of several nodes that share their rooms.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use clap::Args;
 use tower_chat_rooms::ChatRoomsBuilder;
 
-#[derive(Debug, Args)]
+#[derive(Args)]
+#[command(next_help_heading = crate::options::NODES)]
 pub(crate) struct Nodes {
-    /// Redis or Valkey through which several servers share their rooms: `redis://[user:password@]host[:port][/db]`,
+    /// Redis or Valkey through which several nodes share their rooms: `redis://[user:password@]host[:port][/db]`,
     /// `redis+unix:///path`, `redis+sentinel://host[,host]/master` or `redis+cluster://host[,host]`
     #[arg(long, env = "CHAT_REDIS", hide_env_values = true, value_name = "URL")]
     pub(crate) redis: Option<String>,
 
-    /// What all keys and channels in Redis start with; servers with the same prefix share their rooms
+    /// What all keys and channels in Redis start with; nodes with the same prefix share their rooms
     #[arg(long, env = "CHAT_REDIS_PREFIX", value_name = "TEXT", default_value = "chat", requires = "redis")]
     pub(crate) redis_prefix: String,
 
@@ -21,7 +22,7 @@ pub(crate) struct Nodes {
     #[arg(long, env = "CHAT_REDIS_CA", value_name = "FILE", requires = "redis")]
     pub(crate) redis_ca: Option<PathBuf>,
 
-    /// This server's name among those that share its rooms [default: random]
+    /// This node's name among those that share its rooms [default: random]
     #[arg(long, env = "CHAT_NODE", value_name = "NAME", requires = "redis")]
     pub(crate) node: Option<String>,
 }

@@ -4,13 +4,14 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use tower_chat_rooms::{
     ChatRooms, ChatRoomsLayer, Drain, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
 };
 
 use crate::admin::{Admin, AdminOptions};
-use crate::listen::ListenOn;
+use crate::given::given;
+use crate::listen::{ListenForMetrics, ListenOn};
 use crate::logging::Logging;
 use crate::nodes::Nodes;
 use crate::server::HttpLimits;
@@ -18,64 +19,71 @@ use crate::settings::{Settings, with_flags};
 use crate::store::Store;
 use crate::tokens::Tokens;
 
+// The sections of the help.
+pub(crate) const LISTENING: &str = "Listening";
+pub(crate) const WHO_CONNECTS: &str = "Who may connect";
+pub(crate) const ROOMS: &str = "Rooms and messages";
+pub(crate) const STORE: &str = "Stored messages";
+pub(crate) const NODES: &str = "Several nodes";
+pub(crate) const OPERATIONS: &str = "Operations";
+pub(crate) const HEARTBEATS: &str = "Heartbeats";
+pub(crate) const TIMEOUTS: &str = "Timeouts";
+
 /// How long a drain from the admin view takes, unless a flag sets it.
 const ADMIN_DRAIN: Duration = Duration::from_secs(10);
 
 /// A chat server with its page.
 ///
+/// Without flags, it listens on http://127.0.0.1:3000, and anyone on this machine may connect.
+///
 /// Every flag except --check can also be set by an environment variable. `unlimited` removes a limit, and so does `0`,
 /// except for --max-room-id-bytes, --max-room-id-chars, --resume-window, --history, --token-warning, --drain and
 /// --ready-delay, and for --max-depth, which is at most 127.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version)]
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) listen: ListenOn,
 
     /// Path of the page and of the WebSocket
-    #[arg(long, env = "CHAT_PATH", default_value = "/")]
+    #[arg(long, env = "CHAT_PATH", default_value = "/", help_heading = LISTENING)]
     path: String,
-
-    /// Time between two heartbeats of a plain client; the tutorial's page needs the default
-    #[arg(long, env = "CHAT_HEARTBEAT", default_value = "1s", value_parser = humantime::parse_duration)]
-    heartbeat: Duration,
-
-    /// Time within which a plain client must answer a heartbeat [default: as --heartbeat]
-    #[arg(long, env = "CHAT_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration)]
-    heartbeat_timeout: Option<Duration>,
-
-    /// Time between two heartbeats of a client that speaks `chat-rooms.v1`, such as this server's page
-    #[arg(long, env = "CHAT_V1_HEARTBEAT", default_value = "25s", value_parser = humantime::parse_duration)]
-    v1_heartbeat: Duration,
-
-    /// Time within which such a client must answer a heartbeat [default: as --v1-heartbeat, at most 20s]
-    #[arg(long, env = "CHAT_V1_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration)]
-    v1_heartbeat_timeout: Option<Duration>,
-
-    /// Time within which a client must send the head of a request
-    #[arg(long, env = "CHAT_HEAD_TIMEOUT", default_value = "10s", value_parser = time_limit)]
-    head_timeout: Duration,
-
-    /// Time after which a connection is closed, unless it has become a WebSocket
-    #[arg(long, env = "CHAT_HTTP_TIMEOUT", default_value = "1m", value_parser = time_limit)]
-    http_timeout: Duration,
-
-    /// Time over which connections are closed when the server is told to stop, so that other servers take its clients
-    #[arg(long, env = "CHAT_DRAIN", default_value = "0s", value_parser = whole_time)]
-    drain: Duration,
-
-    /// Time before the first of them is closed, in which the load balancer learns of it from the path `health`
-    #[arg(long, env = "CHAT_READY_DELAY", default_value = "0s", value_parser = whole_time)]
-    ready_delay: Duration,
-
-    #[command(flatten)]
-    admin: AdminOptions,
 
     #[command(flatten)]
     tokens: Tokens,
 
+    /// Origin whose pages may connect, besides this server's own; `any` for all [repeatable]
+    #[arg(
+        long,
+        env = "CHAT_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        value_name = "ORIGIN",
+        help_heading = WHO_CONNECTS
+    )]
+    allow_origin: Vec<String>,
+
+    /// Address or network of a reverse proxy whose header names the client [repeatable]
+    #[arg(
+        long,
+        env = "CHAT_TRUSTED_PROXY",
+        value_delimiter = ',',
+        value_name = "ADDRESS[/BITS]",
+        help_heading = WHO_CONNECTS
+    )]
+    trusted_proxy: Vec<String>,
+
+    /// Header in which trusted proxies name the client
+    #[arg(
+        long,
+        env = "CHAT_PROXY_HEADER",
+        value_enum,
+        default_value_t = ProxyHeader::XForwardedFor,
+        help_heading = WHO_CONNECTS
+    )]
+    proxy_header: ProxyHeader,
+
     /// Whether members of a room must have different names
-    #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off")]
+    #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off", help_heading = ROOMS)]
     unique_names: Unique,
 
     /// Transient event: not in the history, not acknowledged, may be dropped; the page uses `typing` [repeatable]
@@ -84,42 +92,84 @@ pub(crate) struct Options {
         env = "CHAT_TRANSIENT_EVENTS",
         value_delimiter = ',',
         value_name = "EVENT",
-        default_value = "typing"
+        default_value = "typing",
+        help_heading = ROOMS
     )]
     transient_events: Vec<String>,
 
-    #[command(flatten)]
-    pub(crate) logging: Logging,
-
-    /// Origin whose pages may connect, besides this server's own; `any` for all [repeatable]
-    #[arg(long, env = "CHAT_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
-    allow_origin: Vec<String>,
-
-    /// Address or network of a reverse proxy whose header names the client [repeatable]
-    #[arg(long, env = "CHAT_TRUSTED_PROXY", value_delimiter = ',', value_name = "ADDRESS[/BITS]")]
-    trusted_proxy: Vec<String>,
-
-    /// Header in which trusted proxies name the client
-    #[arg(long, env = "CHAT_PROXY_HEADER", value_enum, default_value_t = ProxyHeader::XForwardedFor)]
-    proxy_header: ProxyHeader,
-
     /// Slow-consumer policy: close, drop-oldest, drop-newest, latest
-    #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
+    #[arg(
+        long,
+        env = "CHAT_SLOW_CONSUMER",
+        default_value = "close",
+        value_parser = slow_consumer,
+        help_heading = ROOMS
+    )]
     slow_consumer: SlowConsumer,
-
-    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1. With --store, ask
-    /// the database as well
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) check: Option<SocketAddr>,
-
-    #[command(flatten)]
-    nodes: Nodes,
 
     #[command(flatten)]
     pub(crate) store: Store,
 
     #[command(flatten)]
+    nodes: Nodes,
+
+    #[command(flatten)]
+    pub(crate) metrics: ListenForMetrics,
+
+    #[command(flatten)]
+    admin: AdminOptions,
+
+    #[command(flatten)]
+    pub(crate) logging: Logging,
+
+    /// Time over which connections are closed when the server is told to stop, so that its clients move to other nodes
+    #[arg(long, env = "CHAT_DRAIN", default_value = "0s", value_parser = whole_time, help_heading = OPERATIONS)]
+    drain: Duration,
+
+    /// Time before the first of them is closed, in which the load balancer learns of it from the path `health`
+    #[arg(
+        long,
+        env = "CHAT_READY_DELAY",
+        default_value = "0s",
+        value_parser = whole_time,
+        help_heading = OPERATIONS
+    )]
+    ready_delay: Duration,
+
+    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1. With --store, ask
+    /// the database as well
+    #[arg(long, value_name = "ADDRESS", help_heading = OPERATIONS)]
+    pub(crate) check: Option<SocketAddr>,
+
+    /// Time between two heartbeats of a plain client; the tutorial's page needs the default
+    #[arg(long, env = "CHAT_HEARTBEAT", default_value = "1s", value_parser = humantime::parse_duration, help_heading = HEARTBEATS)]
+    heartbeat: Duration,
+
+    /// Time within which a plain client must answer a heartbeat [default: as --heartbeat]
+    #[arg(long, env = "CHAT_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration, help_heading = HEARTBEATS)]
+    heartbeat_timeout: Option<Duration>,
+
+    /// Time between two heartbeats of a client that speaks `chat-rooms.v1`, such as this server's page
+    #[arg(long, env = "CHAT_V1_HEARTBEAT", default_value = "25s", value_parser = humantime::parse_duration, help_heading = HEARTBEATS)]
+    v1_heartbeat: Duration,
+
+    /// Time within which such a client must answer a heartbeat [default: as --v1-heartbeat, at most 20s]
+    #[arg(long, env = "CHAT_V1_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration, help_heading = HEARTBEATS)]
+    v1_heartbeat_timeout: Option<Duration>,
+
+    /// Time within which a client must send the head of a request
+    #[arg(long, env = "CHAT_HEAD_TIMEOUT", default_value = "10s", value_parser = time_limit, help_heading = TIMEOUTS)]
+    head_timeout: Duration,
+
+    /// Time after which a connection is closed, unless it has become a WebSocket
+    #[arg(long, env = "CHAT_HTTP_TIMEOUT", default_value = "1m", value_parser = time_limit, help_heading = TIMEOUTS)]
+    http_timeout: Duration,
+
+    #[command(flatten)]
     settings: Settings,
+
+    #[arg(skip)]
+    given: String,
 }
 
 /// [`UniqueNames`] as a flag.
@@ -140,6 +190,25 @@ enum ProxyHeader {
 }
 
 impl Options {
+    /// Reads the flags and the environment. Ends the process if they are wrong.
+    pub(crate) fn read() -> Options {
+        let mut command = Options::command();
+        let matches = command.get_matches_mut();
+        let options = Options::from_arg_matches(&matches);
+        let options = options.unwrap_or_else(|error| error.format(&mut command).exit());
+        Options { given: given(&command, &matches), ..options }
+    }
+
+    /// The options that were given as flags or in the environment, for the log.
+    pub(crate) fn given(&self) -> &str {
+        &self.given
+    }
+
+    /// Who may connect, for the log.
+    pub(crate) fn auth(&self) -> &'static str {
+        if self.tokens.are_required() { "JSON Web Tokens" } else { "none" }
+    }
+
     /// The chat rooms that the flags describe.
     pub(crate) async fn chat_rooms(&self) -> Result<ChatRooms, Box<dyn Error + Send + Sync>> {
         let heartbeat = Heartbeat::every(self.heartbeat);
@@ -172,10 +241,11 @@ impl Options {
 
     /// The admin view, if it is enabled.
     pub(crate) async fn admin(&self, rooms: &ChatRooms) -> Result<Option<Admin>, String> {
-        self.admin.listen(rooms, self.drain().unwrap_or(Drain::over(ADMIN_DRAIN))).await
+        let drain = self.drain().unwrap_or(Drain::over(ADMIN_DRAIN));
+        self.admin.listen(rooms, drain, self.listen.socket_mode()).await
     }
 
-    /// How clients move to other servers at the end, if they are to.
+    /// How clients move to other nodes at the end, if they are to.
     pub(crate) fn drain(&self) -> Option<Drain> {
         let drain = Drain::over(self.drain).ready_delay(self.ready_delay);
         (!self.drain.is_zero() || !self.ready_delay.is_zero()).then_some(drain)

@@ -4,6 +4,18 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use tower_chat_rooms::{BuildError, ChatRoomsBuilder, Limits, OptionInfo, RateLimits, Recovery, Timeouts};
 
+use crate::options::TIMEOUTS;
+
+/// The crate's tables, with the sections of the help that they belong to.
+fn sections() -> [(&'static str, &'static [OptionInfo]); 4] {
+    [
+        ("Reconnection", Recovery::options()),
+        (TIMEOUTS, Timeouts::options()),
+        ("Limits", Limits::options()),
+        ("Rates", RateLimits::options()),
+    ]
+}
+
 /// Defaults that differ from the crate's: the page of this server resumes.
 const DEFAULTS: [(&str, &str); 2] = [("resume_window", "10s"), ("history", "100")];
 
@@ -45,7 +57,9 @@ impl Settings {
 
 impl Args for Settings {
     fn augment_args(command: Command) -> Command {
-        command.args(all_options().map(flag))
+        sections().into_iter().fold(command, |command, (heading, options)| {
+            command.args(options.iter().map(|option| flag(option).help_heading(heading)))
+        })
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -73,8 +87,7 @@ impl FromArgMatches for Settings {
 }
 
 fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
-    let all = [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()];
-    all.into_iter().flatten()
+    sections().into_iter().flat_map(|(_, options)| options)
 }
 
 /// Flags for settings of the crate that are not in its tables.

@@ -39,7 +39,7 @@ impl Site {
     fn health(&self) -> Response<Full<Bytes>> {
         match self.rooms.health() {
             Health::Healthy => text(StatusCode::OK, "healthy\n"),
-            // All other servers are probably in the same state.
+            // All other nodes are probably in the same state.
             Health::Degraded { reason, .. } => text(StatusCode::OK, format!("degraded: {reason}\n")),
             Health::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             _ => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),

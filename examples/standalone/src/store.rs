@@ -5,7 +5,8 @@ use std::error::Error;
 use clap::{Args, ValueEnum};
 use tower_chat_rooms::ChatRoomsBuilder;
 
-#[derive(Debug, Args)]
+#[derive(Args)]
+#[command(next_help_heading = crate::options::STORE)]
 pub(crate) struct Store {
     /// Database that keeps all messages: `sqlite:chat.db` or `postgres://user:password@host/database`
     #[arg(long = "store", env = "CHAT_STORE", hide_env_values = true, value_name = "URL")]

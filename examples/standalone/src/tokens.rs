@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use tower_chat_rooms::{ChatRoomsBuilder, OnExpiry};
 
 /// Which tokens are accepted. Without a key, anyone may connect.
-#[derive(Debug, Args)]
+#[derive(Args)]
+#[command(next_help_heading = crate::options::WHO_CONNECTS)]
 pub(crate) struct Tokens {
     /// Require JSON Web Tokens signed with HS256 and this secret (at least 32 bytes)
     #[arg(long, env = "CHAT_JWT_SECRET", hide_env_values = true, group = "key")]
@@ -58,12 +59,17 @@ impl From<Expiry> for OnExpiry {
 }
 
 impl Tokens {
+    /// Whether clients need a token.
+    pub(crate) fn are_required(&self) -> bool {
+        self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwt_jwks.is_some()
+    }
+
     /// Adds the auth hook that the flags describe.
     pub(crate) fn apply(
         &self,
         builder: ChatRoomsBuilder,
     ) -> Result<ChatRoomsBuilder, Box<dyn Error + Send + Sync>> {
-        if self.jwt_secret.is_none() && self.jwt_public_key.is_none() && self.jwt_jwks.is_none() {
+        if !self.are_required() {
             return Ok(builder);
         }
         #[cfg(feature = "jwt")]

@@ -13,7 +13,21 @@ export function rate(n) {
 
 export function bytes(n) {
   if (n < 1024) return `${n} B`;
-  return n < 1024 * 1024 ? `${(n / 1024).toFixed(1)} KiB` : `${(n / 1024 / 1024).toFixed(1)} MiB`;
+  const [unit, size] = [['GiB', 2 ** 30], ['MiB', 2 ** 20], ['KiB', 1024]].find(([, least]) => n >= least);
+  return `${(n / size).toFixed(1)} ${unit}`;
+}
+
+/** A value of the node's numbers, by its name. */
+export function fact(name, value) {
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  return name.endsWith('_bytes') ? bytes(value) : count(value);
+}
+
+/** The mean of measured times, and how many there are. */
+export function mean({ count: measured, sum_seconds: sum }) {
+  const micros = (sum / measured) * 1e6;
+  const time = micros < 1000 ? `${micros.toFixed(micros < 10 ? 1 : 0)} µs` : micros < 1e6 ? `${(micros / 1000).toFixed(1)} ms` : `${(micros / 1e6).toFixed(1)} s`;
+  return `${time} (${count(measured)})`;
 }
 
 /** The two largest units of a time. */

@@ -3,7 +3,7 @@
 import { actionButton } from './actions.js';
 import { get } from './api.js';
 import { address, clientText, connectionLink, el, link, roomLink, userLink } from './dom.js';
-import { bytes, count, duration, limit, rate, words } from './format.js';
+import { bytes, count, duration, fact, limit, mean, rate, words } from './format.js';
 import { Facts, Pager, searchForm, Table } from './table.js';
 
 /** Entries of a page. */
@@ -22,12 +22,14 @@ const slot = (button) => el('div', { className: 'buttons' }, ...[button].filter(
 
 /** Numbers of the whole node. */
 export function overview() {
-  const [now, node, broker, totals] = [new Facts(), new Facts(), new Facts(), new Facts()];
+  const [now, node, broker, totals, ended, times] = Array.from({ length: 6 }, () => new Facts());
   const brokerPanel = panel('Broker', broker.node);
+  const endedPanel = panel('Why connections have ended', ended.node);
+  const timesPanel = panel('Mean times since the start', times.node);
   const drain = actionButton('drain', 'Drain this node', 'Drain this node? It will accept no more connections, and close all that it has. This cannot be undone.', {}, (done) => `Draining: ${people(done.connections)} left`);
   const body = [
     el('div', { className: 'title' }, heading('This node', 'Overview'), slot(drain)),
-    panel('Now', now.node), panel('Node', node.node), brokerPanel, panel('Since the start', totals.node),
+    panel('Now', now.node), panel('Node', node.node), brokerPanel, timesPanel, endedPanel, panel('Since the start', totals.node),
   ];
   now.node.classList.add('big');
   let before = null;
@@ -42,17 +44,26 @@ export function overview() {
       now.show([
         ['Connections', count(stats.now.connections)], ['Rooms', link('rooms', {}, count(stats.now.rooms))], ['Messages per second', rate(messages)],
         ['Not in a room yet', count(stats.now.pending)], ['Absent sessions', count(stats.now.absent)],
+        ['Users', count(stats.now.users)], ['In send queues', bytes(stats.now.queued_bytes)], ['Connections behind', count(stats.now.behind)],
       ]);
-      const others = nodes.nodes.filter((number) => number !== nodes.own);
+      const otherNodes = nodes.nodes.filter((number) => number !== nodes.own);
       node.show([
         ['Health', healthText(nodes.health)], ['Uptime', duration(nodes.up_seconds)], ['Version', nodes.version],
         ['This node', nodes.own === null ? 'the only one' : String(nodes.own)],
-        ['Other nodes', (others.join(', ') || 'none') + (nodes.is_complete ? '' : ' (the broker does not answer)')],
+        ['Other nodes', (otherNodes.join(', ') || 'none') + (nodes.is_complete ? '' : ' (the broker does not answer)')],
         ['Allowed actions', nodes.actions.map((name) => name.replace('-', ' ')).join(', ') || 'none'],
       ]);
       brokerPanel.hidden = stats.broker === null;
-      broker.show(Object.entries(stats.broker ?? {}).map(([name, n]) => [words(name), count(n)]));
-      totals.show(Object.entries(stats.total).map(([name, n]) => [words(name), n ? count(n) : el('span', { className: 'muted' }, '0')]));
+      broker.show(Object.entries(stats.broker ?? {}).map(([name, value]) => [words(name), fact(name, value)]));
+      totals.show(Object.entries(stats.total).map(([name, n]) => [words(name), n ? fact(name, n) : el('span', { className: 'muted' }, '0')]));
+      const reasons = Object.entries(stats.reasons.closed).filter(([, n]) => n > 0);
+      endedPanel.hidden = reasons.length === 0;
+      ended.show(reasons.map(([reason, n]) => [words(reason), count(n)]));
+      const { hooks, ...others } = stats.times;
+      const measured = [...Object.entries(others).map(([name, took]) => [words(name), took]), ...Object.entries(hooks).map(([name, took]) => [`Hook ${name}`, took])];
+      const called = measured.filter(([, took]) => took.count > 0);
+      timesPanel.hidden = called.length === 0;
+      times.show(called.map(([name, took]) => [name, mean(took)]));
     },
   };
 }

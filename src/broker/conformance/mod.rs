@@ -2,8 +2,10 @@
 //! line, `conformance_tests!(constructor)`.
 //!
 //! Submitting is async, since a broker between processes answers later; and an event may reach other nodes
-//! after its submitter was told.
+//! after its submitter was told. What only holds for brokers that several nodes share is in [`batches`].
 
+pub(crate) mod batches;
+mod broken_batches;
 mod late_nodes;
 mod lossy_nodes;
 

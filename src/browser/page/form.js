@@ -3,7 +3,7 @@
 import { $, setText, showAvatar } from './dom.js';
 import { askOtherTabs, tellOtherTabs } from './other-tabs.js';
 import { recall, remember } from './storage.js';
-import { explain, fill, otherName, query, setting, t } from './texts.js';
+import { explain, explainFailure, fill, otherName, query, setting, t } from './texts.js';
 
 const [name, room, token, problem] = ['name', 'room', 'token', 'problem'].map($);
 
@@ -79,7 +79,7 @@ export function showForm(isBusy, seconds, failure) {
   $('enter').disabled = isBusy;
   $('cancel').hidden = !isBusy;
   setText($('enter'), !isBusy ? t.enter : seconds ? fill(t.nextTry, { s: seconds }) : t.state.connecting);
-  if (isBusy && failure && problem.hidden) complain(t.error[failure.code] ? explain(failure) : t.unreachable);
+  if (isBusy && failure && problem.hidden) complain(explainFailure(failure));
 }
 
 function showPreview() {

@@ -196,7 +196,9 @@ function renderRoom(state, seconds) {
   $('newer').hidden = !current.log.hasNewer;
   $('typing').replaceChildren(...current.typists.phrase());
   showRooms(session.views, current, (view) => view.hasEntered && select(view));
-  showMembers(current.presence, current.online);
+  // While the page reconnects, it still shows the last ones.
+  const isOutside = state === 'outside' || state === 'closed';
+  showMembers(isOutside ? null : current.presence, current.online);
 }
 
 function showTitle() {

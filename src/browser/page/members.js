@@ -9,11 +9,14 @@ const MOST_DETAIL = 60;
 
 const shown = new Map();
 
-/** If the server does not say the mode, nothing is shown. */
+/** `presence` is null if the user is not in the room. If the server does not say the mode, nothing is shown either. */
 export function showMembers(presence, online) {
   const panel = $('members-panel');
-  panel.hidden = $('show-members').hidden = !presence.mode;
-  if (!presence.mode) return;
+  panel.hidden = $('show-members').hidden = !presence?.mode;
+  if (!presence?.mode) {
+    if (panel.matches(':popover-open')) panel.hidePopover();
+    return;
+  }
   const members = sorted(presence.members ?? []);
   const some = members.slice(0, MOST_SHOWN);
   const byId = new Map(some.map((member) => [member.id, member]));

@@ -4,11 +4,11 @@ const TEXTS = {
   en: {
     title: 'Chat rooms', tagline: 'Pick a name and a room, and start talking.', name: 'Your name', room: 'Room', roomHint: 'Leave empty for the main room',
     mainRoom: 'Main room', more: 'More options', token: 'Access token', tokenHint: 'Only if the server asks for one', enter: 'Enter room',
-    cancel: 'Cancel', leave: 'Leave', back: 'Back', nameMissing: 'Please enter a name.', unreachable: 'Can’t reach the server. Trying again…',
+    cancel: 'Cancel', leave: 'Leave', back: 'Back', nameMissing: 'Please enter a name.', unreachable: 'Can’t reach the server. Trying again…', notNow: 'The server can’t let you in right now. Trying again…',
     nextTry: 'Trying again in {s} s', countdown: { reconnecting: 'Reconnecting in {s} s', outside: 'Entering again in {s} s' }, online: '{num} online', log: 'Conversation', write: 'Write a message',
     waiting: 'Will be sent when connected', waitingOutside: 'Will be sent when you are back in the room', readOnly: 'You can’t send messages in this room', pending: 'waiting', over: 'This chat has ended', send: 'Send', newer: 'New messages',
     joined: '{name} joined', left: '{name} left', welcome: 'You joined as {name}', says: '{name}: {message}', lost: 'Connection lost. Reconnecting…', again: 'Reconnected', backInRoom: 'You are back in the room', enterAgain: 'Enter again',
-    restart: 'The server is restarting. Reconnecting…', gap: 'Some messages may be missing here.', unsent: 'Some messages may not have been sent. They are back in the input field.', detail: '{text} ({detail})',
+    restart: 'The server has closed the connection. Reconnecting…', gap: 'Some messages may be missing here.', unsent: 'Some messages may not have been sent. They are back in the input field.', detail: '{text} ({detail})',
     rooms: 'Rooms', joinRoom: 'Another room', join: 'Join', joinAs: 'Join as {name}', notJoined: 'Can’t enter {room}: {reason}', unread: '{num} unread', unreadFrom: 'New',
     members: 'Members', you: 'you', away: 'away', others: 'and {num} more', notShown: 'This room is too large to show everyone.', noList: 'This room doesn’t show its members.',
     typing: ['{a} is typing…', '{a} and {b} are typing…', 'Several people are typing…'],
@@ -26,11 +26,11 @@ const TEXTS = {
   zh: {
     title: '聊天室', tagline: '起个昵称，选个房间，开始聊天吧。', name: '昵称', room: '房间', roomHint: '留空则进入大厅',
     mainRoom: '大厅', more: '更多选项', token: '访问令牌', tokenHint: '仅在服务器要求时填写', enter: '进入房间',
-    cancel: '取消', leave: '离开', back: '返回', nameMissing: '请输入昵称。', unreachable: '暂时连不上服务器，正在自动重试…',
+    cancel: '取消', leave: '离开', back: '返回', nameMissing: '请输入昵称。', unreachable: '暂时连不上服务器，正在自动重试…', notNow: '服务器暂时无法让你进入，正在自动重试…',
     nextTry: '{s} 秒后重试', countdown: { reconnecting: '{s} 秒后重新连接', outside: '{s} 秒后重新进入' }, online: '{num} 人在线', log: '聊天记录', write: '输入消息',
     waiting: '连接恢复后发送', waitingOutside: '回到房间后发送', readOnly: '你在这里只能阅读', pending: '等待发送', over: '聊天已结束', send: '发送', newer: '有新消息',
     joined: '{name} 进入了房间', left: '{name} 离开了房间', welcome: '你已进入房间，昵称：{name}', says: '{name}：{message}', lost: '连接已断开，正在重新连接…', again: '已重新连接', backInRoom: '你已回到房间', enterAgain: '重新进入',
-    restart: '服务器正在重启，稍后自动重新连接…', gap: '这段时间的消息可能有缺失。', unsent: '部分消息可能没有送达，已放回输入框。', detail: '{text}（{detail}）',
+    restart: '服务器已断开连接，正在自动重新连接…', gap: '这段时间的消息可能有缺失。', unsent: '部分消息可能没有送达，已放回输入框。', detail: '{text}（{detail}）',
     rooms: '房间', joinRoom: '其他房间', join: '加入', joinAs: '以 {name} 加入', notJoined: '无法进入 {room}：{reason}', unread: '{num} 条未读', unreadFrom: '新消息',
     members: '成员', you: '你', away: '离开', others: '还有 {num} 人', notShown: '房间人数太多，无法显示所有成员。', noList: '这个房间不显示成员。',
     typing: ['{a} 正在输入…', '{a} 和 {b} 正在输入…', '多人正在输入…'],
@@ -76,6 +76,12 @@ export const roomTitle = (id) => id || t.mainRoom;
 export function explain({ code, closeCode, message }) {
   const text = code === 'closed' ? t.close[closeCode] ?? t.close.other : t.error[code] ?? t.error.other;
   return message ? fill(t.detail, { text, detail: message }) : text;
+}
+
+/** Why the server has not let the user in yet. The page tries again. */
+export function explainFailure(failure) {
+  if (t.error[failure.code]) return explain(failure);
+  return { 1011: t.notNow, 1012: t.restart, 1013: t.notNow }[failure.closeCode] ?? t.unreachable;
 }
 
 /** A name like this one that nobody in `taken` has. */

@@ -1,6 +1,7 @@
 //! Access to the message store: with timeouts, again after failures, and for each room one batch at a time.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::slice;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::doubts::Doubts;
@@ -35,20 +36,18 @@ pub(crate) struct Keeper {
     shutdown_timeout: Duration,
     doubts: Mutex<Doubts>,
     counters: Arc<Counters>,
-    turns: Turns,
+    turns: Arc<Turns>,
 }
 
-/// The rooms for which the store works on a batch. A closed room and a new one with its id take turns.
+/// The rooms for which the store works on a batch, and those who wait for their turns. A closed room and a new one with its id
+/// take turns, in the order in which they ask.
 #[derive(Default)]
-struct Turns {
-    rooms: Mutex<HashSet<RoomId>>,
-    ended: Notify,
-}
+struct Turns(Mutex<HashMap<RoomId, VecDeque<oneshot::Sender<Turn>>>>);
 
 /// Until it is dropped, the store works on no other batch of the room.
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
-    room: &'a RoomId,
+pub(super) struct Turn {
+    turns: Arc<Turns>,
+    room: RoomId,
 }
 
 /// Under which ids the store has the messages of a batch; `None` for those that it refuses.
@@ -62,21 +61,14 @@ impl Keeper {
             timeout: timeouts.store_timeout,
             shutdown_timeout: timeouts.shutdown_timeout,
             doubts: Mutex::new(Doubts::new(SystemTime::now())),
-            turns: Turns::default(),
+            turns: Arc::default(),
             counters,
         }
     }
 
     /// Waits until the store works on no other batch of the room.
-    pub(super) async fn turn<'a>(&'a self, room: &'a RoomId) -> Turn<'a> {
-        let turns = &self.turns;
-        loop {
-            let ended = turns.ended.notified();
-            if lock(&turns.rooms).insert(room.clone()) {
-                return Turn { turns, room };
-            }
-            ended.await;
-        }
+    pub(super) async fn turn(&self, room: &RoomId) -> Turn {
+        Turns::next(&self.turns, room).await
     }
 
     /// Appends messages, and tries again if the store fails, so a lost answer does no harm. If the store continues to
@@ -189,7 +181,7 @@ impl Keeper {
             Some(Ok(Err(error))) => tracing::error!(%room, %error, "the message store has failed"),
             Some(Err(Panicked)) => {}
             None => {
-                tracing::error!(%room, "the message store did not answer within `Timeouts::store_timeout`")
+                tracing::error!(%room, limit = ?self.timeout, "the message store did not answer in time")
             }
         }
         self.counters.store_failures.add(1);
@@ -212,9 +204,73 @@ impl Keeper {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Turns {
+    async fn next(turns: &Arc<Turns>, room: &RoomId) -> Turn {
+        let own = || Turn { turns: turns.clone(), room: room.clone() };
+        let turn = match lock(&turns.0).entry(room.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(VecDeque::new());
+                return own();
+            }
+            Entry::Occupied(mut entry) => {
+                let (begin, turn) = oneshot::channel();
+                entry.get_mut().push_back(begin);
+                turn
+            }
+        };
+        // Nobody drops the sender without sending.
+        turn.await.unwrap_or_else(|_| own())
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        lock(&self.turns.rooms).remove(self.room);
-        self.turns.ended.notify_waiters();
+        let mut rooms = lock(&self.turns.0);
+        let next = rooms.get_mut(&self.room).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            rooms.remove(&self.room);
+        }
+        drop(rooms);
+        if let Some(next) = next {
+            // If nobody waits for it any more, it is dropped again.
+            let _ = next.send(Turn { turns: self.turns.clone(), room: self.room.clone() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_come_in_the_order_in_which_they_are_asked_for() {
+        let (turns, room) = (Arc::new(Turns::default()), RoomId::from("r"));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let first = Turns::next(&turns, &room).await;
+        let mut tasks = Vec::new();
+        for n in 0..4 {
+            let (turns, room, order) = (turns.clone(), room.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                let turn = Turns::next(&turns, &room).await;
+                lock(&order).push(n);
+                // Others wait, so it does not get the next turn at once.
+                drop(turn);
+                drop(Turns::next(&turns, &room).await);
+                lock(&order).push(n);
+            }));
+            yield_now().await;
+        }
+        // This one does not wait any longer.
+        tasks.remove(1).abort();
+        yield_now().await;
+        drop(first);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*lock(&order), [0, 2, 3, 0, 2, 3]);
+        assert!(lock(&turns.0).is_empty());
+        drop(Turns::next(&turns, &RoomId::from("other")).await);
     }
 }

@@ -49,8 +49,10 @@ pub(crate) struct Draft {
     pub(crate) waiting_id: Option<WaitingId>,
     /// When it was received, if its delivery is measured.
     pub(crate) received: Option<Duration>,
-    /// What the host is told. Its id, position and time are still to be set.
-    pub(crate) message: Message,
+    /// What the host is told. Its id, position, time and body are still to be set.
+    message: Message,
+    /// What the store gets. Its id is still to be set.
+    stored: StoredMessage,
 }
 
 /// What the sender of a message learns.
@@ -79,18 +81,37 @@ impl Kept {
 }
 
 impl Draft {
-    /// The message as the store gets it.
-    pub(super) fn stored(&self, id: MessageId) -> StoredMessage {
-        let mut stored = StoredMessage::new(id, self.message.body.as_str());
-        if let Some(key) = &self.key {
+    /// A message with this body, which its members get with this tail. `message` is what the host is told: its id, position and
+    /// time are still to be set.
+    pub(crate) fn new(
+        body: Body<'static>,
+        tail: Box<str>,
+        key: Option<String>,
+        mut message: Message,
+    ) -> Draft {
+        let mut stored = StoredMessage::new(MessageId::ZERO, std::mem::take(&mut message.body));
+        if let Some(key) = &key {
             stored = stored.with_key(key.as_str());
         }
-        let Some(sender) = &self.message.sender else { return stored };
-        stored = stored.with_connection(sender.connection).with_name(sender.name.as_str());
-        match &sender.user {
-            Some(user) => stored.with_user(user.id()),
-            None => stored,
+        if let Some(sender) = &message.sender {
+            stored = stored.with_connection(sender.connection).with_name(sender.name.as_str());
+            if let Some(user) = &sender.user {
+                stored = stored.with_user(user.id());
+            }
         }
+        let member = message.sender.as_ref().map(|sender| sender.connection);
+        Draft { body, tail, member, key, waiting_id: None, received: None, message, stored }
+    }
+
+    /// The message as the store gets it.
+    pub(super) fn stored(&self, id: MessageId) -> StoredMessage {
+        self.stored.clone().with_id(id)
+    }
+
+    /// What the host is told.
+    fn message(&self, Receipt { position, id }: Receipt) -> Message {
+        let body = self.stored.body().to_owned();
+        Message { id, position, time: id.time(), body, ..self.message.clone() }
     }
 
     /// The receipt of the host's message with the same key, if it is remembered.
@@ -115,7 +136,7 @@ impl Draft {
     }
 
     fn len(&self) -> usize {
-        self.message.body.len() + self.tail.len()
+        self.stored.body().len() + self.tail.len()
     }
 }
 
@@ -175,15 +196,8 @@ impl Rooms {
         let receipt = state.publish_as(&self.broker, &draft.frame(room.id()), id);
         state.pending.note_received(draft.received);
         draft.remember(state, receipt);
-        let (called, calls) = self
-            .hooks
-            .as_ref()
-            .map(|hooks| {
-                let Receipt { position, id } = receipt;
-                let message = Message { id, position, time: id.time(), ..draft.message.clone() };
-                hooks.queue_in_task(room, state, message)
-            })
-            .unzip();
+        let (called, calls) =
+            self.hooks.as_ref().map(|hooks| hooks.queue_in_task(room, state, draft.message(receipt))).unzip();
         answer(reply, Ok(Kept { receipt, is_repeated: false, called }));
         calls.flatten()
     }

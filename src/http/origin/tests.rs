@@ -171,3 +171,19 @@ proptest! {
         let _ = Origins::list([&origin, &host]);
     }
 }
+
+#[test]
+fn the_log_says_what_is_allowed() {
+    let list = Origins::list(["https://a.example", "https://*.b.example:8443"]).unwrap();
+    for (origins, text) in [
+        (Origins::default(), "same host"),
+        (Origins::any(), "any"),
+        (list.clone(), "https://a.example, https://*.b.example:8443"),
+        (
+            list.and_same_host().require_header(),
+            "https://a.example, https://*.b.example:8443, same host (header required)",
+        ),
+    ] {
+        assert_eq!(origins.summary(), text);
+    }
+}

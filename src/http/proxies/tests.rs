@@ -168,3 +168,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_log_says_what_is_trusted() {
+    assert_eq!(TrustedProxies::none().summary(), "none");
+    assert_eq!(proxies().summary(), "127.0.0.1, ::1, 10.0.0.0/8, fd00::/8 (X-Forwarded-For)");
+    let proxy = TrustedProxies::new(["10.0.0.1"]).unwrap().with_forwarded_header();
+    assert_eq!(proxy.summary(), "10.0.0.1 (Forwarded)");
+}

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::options::Scenario;
@@ -74,7 +74,11 @@ async fn connect(shared: &Shared, index: usize) -> Result<WebSocketStream<TcpStr
     let connecting = async {
         let stream = TcpStream::connect(&target.addresses[..]).await.map_err(explain)?;
         stream.set_nodelay(true).map_err(explain)?;
-        let handshake = client_async_with_config(target.uri.clone(), stream, Some(config));
+        let mut request = ClientRequestBuilder::new(target.uri.clone());
+        if shared.options.v1 {
+            request = request.with_sub_protocol("chat-rooms.v1");
+        }
+        let handshake = client_async_with_config(request, stream, Some(config));
         handshake.await.map_err(|e| format!("handshake failed: {e}"))
     };
     let (socket, _) = timeout(CONNECT_TIMEOUT, connecting)
@@ -128,6 +132,7 @@ impl Client {
         }
         let frame: Value = serde_json::from_str(text).unwrap_or_default();
         match frame["event"].as_str() {
+            Some("ack") => self.shared.counters.acknowledged.add(1),
             Some("heartbeat") => {
                 self.shared.counters.heartbeats.add(1);
                 self.send(PONG).await?;
@@ -192,7 +197,14 @@ impl Client {
         let stamp = Stamp { sender: self.index, number: Some(self.published), due }.to_string();
         self.published += 1;
         self.note_lateness(due);
-        let text = format!(r#"{{"event":"message","message":"{stamp:x<0$}"}}"#, self.shared.options.size);
+        let id = if self.shared.options.v1 {
+            self.shared.counters.to_acknowledge.add(1);
+            // 24 digits, as the ids of both clients. They need not be unguessable here.
+            format!(r#","cid":"{:024x}""#, self.published)
+        } else {
+            String::new()
+        };
+        let text = format!(r#"{{"event":"message","message":"{stamp:x<0$}"{id}}}"#, self.shared.options.size);
         self.send(text).await
     }
 

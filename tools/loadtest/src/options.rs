@@ -60,6 +60,10 @@ pub(crate) struct Options {
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) warmup: Duration,
 
+    /// Speak the subprotocol chat-rooms.v1: each message has an id and is acknowledged
+    #[arg(long)]
+    pub(crate) v1: bool,
+
     /// Threads of the load generator [default: half of the cores]
     #[arg(long, value_parser = at_least_one)]
     threads: Option<usize>,
@@ -154,7 +158,8 @@ impl Options {
             Scenario::Idle => "heartbeats only".into(),
             Scenario::Enter => "all enter at the same time".into(),
         };
-        format!("{}: {rooms} room(s) of {members}, {what}", self.scenario.name())
+        let protocol = if self.v1 { ", chat-rooms.v1" } else { "" };
+        format!("{}: {rooms} room(s) of {members}, {what}{protocol}", self.scenario.name())
     }
 
     fn check(&self) -> Result<(), String> {

@@ -33,6 +33,8 @@ pub(crate) struct Report {
     arrived: u64,
     lost: u64,
     out_of_order: u64,
+    /// `None` if messages are not acknowledged.
+    unacknowledged: Option<u64>,
     heartbeats: u64,
     errors: u64,
     connect: Option<Times>,
@@ -76,6 +78,7 @@ impl Report {
             arrived: counters.arrived.get(),
             lost: counters.lost(),
             out_of_order: counters.out_of_order.get(),
+            unacknowledged: shared.options.v1.then(|| counters.unacknowledged()),
             heartbeats: counters.heartbeats.get(),
             errors: counters.errors.get(),
             connect: Times::of(&counters.connect),
@@ -90,7 +93,8 @@ impl Report {
     /// Whether all connections entered and nothing was lost or failed.
     pub(crate) fn is_clean(&self) -> bool {
         let all_in = self.interrupted || self.entered == self.wanted;
-        let faults = [self.lost, self.failed, self.closed, self.errors, self.out_of_order];
+        let unacknowledged = self.unacknowledged.unwrap_or(0);
+        let faults = [self.lost, self.failed, self.closed, self.errors, self.out_of_order, unacknowledged];
         all_in && faults.iter().sum::<u64>() == 0
     }
 
@@ -112,6 +116,7 @@ impl Report {
             "deliveries_per_second": self.per_second(self.arrived),
             "lost": self.lost,
             "out_of_order": self.out_of_order,
+            "unacknowledged": self.unacknowledged,
             "latency_us": self.latency.map(Times::to_json),
             "sent_late_us": self.late.map(Times::to_json),
             "heartbeats": self.heartbeats,
@@ -223,6 +228,9 @@ impl fmt::Display for Report {
         line("deliveries", rate(self.delivered, self.per_second(self.arrived)))?;
         line("lost", format!("{:>12}", grouped(self.lost)))?;
         line("out of order", format!("{:>12}", grouped(self.out_of_order)))?;
+        if let Some(n) = self.unacknowledged {
+            line("unacknowledged", format!("{:>12}", grouped(n)))?;
+        }
         line("latency", times(self.latency))?;
         line("sent late by", times(self.late))?;
         line("heartbeats", format!("{:>12}", grouped(self.heartbeats)))?;

@@ -94,6 +94,13 @@ impl Run {
             (counters.delivered(), if counters.online() > 0 { counters.expected.get() } else { 0 })
         })
         .await;
+        wait(PROGRESS_TIMEOUT, || {
+            (
+                counters.acknowledged.get(),
+                if counters.online() > 0 { counters.to_acknowledge.get() } else { 0 },
+            )
+        })
+        .await;
         self.waiting.clear();
         self.commands = [].into();
         let all_gone = async { while self.clients.join_next().await.is_some() {} };

@@ -55,6 +55,9 @@ pub(crate) struct Counters {
     pub(crate) arrived: Counter,
     /// Deliveries that arrived twice, or after a later one of the same sender.
     pub(crate) out_of_order: Counter,
+    /// Messages sent with an id, and acknowledgements, all of the run.
+    pub(crate) to_acknowledge: Counter,
+    pub(crate) acknowledged: Counter,
     pub(crate) heartbeats: Counter,
     pub(crate) errors: Counter,
     pub(crate) connect: Histogram,
@@ -175,6 +178,11 @@ impl Counters {
     /// Measured deliveries that have not arrived.
     pub(crate) fn lost(&self) -> u64 {
         self.expected.get().saturating_sub(self.delivered())
+    }
+
+    /// Messages that are not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        self.to_acknowledge.get().saturating_sub(self.acknowledged.get())
     }
 
     /// Keeps an error text for the report.

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::symlink;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tower_chat_rooms_redis::{ConnectError, ConnectErrorKind, Node, Settings};
 
 use crate::support::{Server, TestNode, free_port, member};
@@ -77,7 +79,11 @@ async fn errors_say_what_to_do() {
     let error = refused(url("ann:p%40ss%3Aw@", "")).await;
     check(&error, ConnectErrorKind::Refused, "may publish");
     let error = refused(Settings::new(format!("redis+sentinel://{address}/main"))).await;
-    check(&error, ConnectErrorKind::Refused, "refuses");
+    check(
+        &error,
+        ConnectErrorKind::Settings,
+        "is not a sentinel, but Redis itself; use a URL like `redis://",
+    );
     let error = refused(Settings::new(format!("redis+cluster://{address}"))).await;
     check(&error, ConnectErrorKind::Refused, "belongs to no cluster");
 
@@ -86,4 +92,30 @@ async fn errors_say_what_to_do() {
     check(&error, ConnectErrorKind::Refused, "refuses the user or the password");
     let error = refused(Settings::new(format!("redis://127.0.0.1:{}", free_port()))).await;
     check(&error, ConnectErrorKind::Unreachable, "cannot be reached; check the URL, that it runs");
+}
+
+/// Answers each connection as an HTTP server answers a request that it does not understand.
+async fn serve_http(listener: TcpListener, answer: &'static [u8]) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(answer).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_http_server_is_named() {
+    for answer in [&b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..], b"<!DOCTYPE HTML>\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve_http(listener, answer));
+        for url in [format!("redis://{address}"), format!("redis+sentinel://{address}/main")] {
+            // It fails immediately, although it would wait for Redis.
+            let error = Node::connect(Settings::new(url)).await.expect_err("it is no Redis");
+            let says = format!("an HTTP server answers at {address}, and not Redis");
+            check(&error, ConnectErrorKind::Settings, &says);
+        }
+    }
 }

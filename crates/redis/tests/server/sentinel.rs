@@ -120,6 +120,11 @@ async fn nodes_follow_a_failover_to_a_replica_that_lags() {
     );
     let wrong = Settings::new(url.replace("/main", "/other"));
     check(&refused(wrong).await, ConnectErrorKind::Settings, r#"does not know a master named "other""#);
-    let at_sentinel = Settings::new(format!("redis://127.0.0.1:{}", sentinel.port));
-    check(&refused(at_sentinel).await, ConnectErrorKind::Settings, "is a sentinel; use a URL like");
+    let says = format!("is a sentinel; use a URL like `redis+sentinel://127.0.0.1:{}/main`", sentinel.port);
+    for (scheme, login, end) in
+        [("redis", "", ""), ("redis", "ann:wrong@", ""), ("redis", "", "/1"), ("redis+cluster", "", "")]
+    {
+        let at_sentinel = Settings::new(format!("{scheme}://{login}127.0.0.1:{}{end}", sentinel.port));
+        check(&refused(at_sentinel).await, ConnectErrorKind::Settings, &says);
+    }
 }

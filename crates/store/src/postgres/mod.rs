@@ -3,7 +3,7 @@
 mod append;
 mod call;
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tower_chat_rooms::store::{MessageStore, PageRange, StoredMessage};
@@ -15,6 +15,13 @@ use call::Call;
 
 /// Each version of the tables, beginning with 1.
 const MIGRATIONS: [&str; 1] = [include_str!("1_messages.sql")];
+
+/// How long a call waits for a connection. The default `Timeouts::store_timeout` is long enough for two such waits, so the log
+/// says why an append has failed, and not only that it has taken too long.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the first connection may take: the database may just be starting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The advisory lock of migrations: processes that start at the same time create the tables one after the other.
 const MIGRATION_LOCK: i64 = 0x6368_6174_726f_6f6d;
@@ -48,7 +55,7 @@ pub struct PostgresStore {
 
 impl PostgresStore {
     /// Connects to a database with a URL such as `postgres://user:password@host/database`, with at most 10 connections.
-    /// A call waits at most 5 s for one of them. For other settings, use [`PostgresStore::from_pool`].
+    /// A call waits at most 2 s for one of them, and then fails. For other settings, use [`PostgresStore::from_pool`].
     ///
     /// # Errors
     ///
@@ -57,23 +64,20 @@ impl PostgresStore {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(Error::scheme("`postgres://`"));
         }
-        let options = PgPoolOptions::new()
-            .max_connections(10)
-            .acquire_timeout(Duration::from_secs(5))
-            // Instead of before each call, which would double the time of an append.
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for >= Duration::from_secs(1) {
-                        sqlx::Connection::ping(connection).await?;
-                    }
-                    Ok(true)
-                })
-            });
-        Ok(PostgresStore::from_pool(options.connect(url).await?))
+        let pool = options().connect_lazy(url)?;
+        let begin = Instant::now();
+        while let Err(error) = pool.acquire().await {
+            if !matches!(error, sqlx::Error::PoolTimedOut) || begin.elapsed() >= CONNECT_TIMEOUT {
+                return Err(error.into());
+            }
+        }
+        Ok(PostgresStore::from_pool(pool))
     }
 
     /// Uses the connections of your own pool.
+    ///
+    /// Set its `acquire_timeout` to less than half of [`store_timeout`](tower_chat_rooms::Timeouts::store_timeout).
+    /// Otherwise, the log does not say that the database cannot be reached, but only that it does not answer in time.
     pub fn from_pool(pool: PgPool) -> PostgresStore {
         PostgresStore { pool }
     }
@@ -150,6 +154,22 @@ impl PostgresStore {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn options() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(10)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Instead of before each call, which would double the time of an append.
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                if metadata.idle_for >= Duration::from_secs(1) {
+                    sqlx::Connection::ping(connection).await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 impl MessageStore for PostgresStore {

@@ -19,6 +19,10 @@ use writer::Writer;
 /// Each version of the tables, beginning with 1.
 const MIGRATIONS: [&str; 1] = [include_str!("1_messages.sql")];
 
+/// How long a call waits while another process writes. The default `Timeouts::store_timeout` is long enough for two such waits, so
+/// the log says why an append has failed, and not only that it has taken too long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A [store](MessageStore) in a SQLite database, for a single process.
 ///
 /// SQLite has one writer at a time, and waits for the disk at the end of each transaction. The store therefore collects
@@ -62,6 +66,7 @@ impl SqliteStore {
         }
         let options = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
+            .busy_timeout(BUSY_TIMEOUT)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let pool = SqlitePoolOptions::new().max_connections(5).connect_with(options).await?;

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_chat_rooms::store::{MAX_PAGE, MessageStore, PageRange, StoredMessage};
 use tower_chat_rooms::{MessageId, RoomId};
-use tower_chat_rooms_store::PostgresStore;
+use tower_chat_rooms_store::{ErrorKind, PostgresStore};
 
 use crate::PATIENCE;
 use crate::server::Server;
@@ -165,6 +165,27 @@ async fn a_frozen_server_loses_no_message_and_no_connection() {
     }
     writers.until_answers(100).await;
     writers.check(&store).await;
+}
+
+#[tokio::test]
+async fn the_error_says_that_the_database_cannot_be_reached() {
+    let mut server = Server::start().await;
+    let store = server.store().await;
+    let room = RoomId::from("r");
+    server.kill();
+    // It may use connections that are lost.
+    let away = async {
+        loop {
+            let error = store.append(&room, &[next_message(&mut None, 0)]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            if error.to_string().starts_with("the database cannot be reached") {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, away).await.unwrap();
+    server.spawn().await;
+    store.append(&room, &[next_message(&mut None, 0)]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

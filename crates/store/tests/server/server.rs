@@ -36,6 +36,12 @@ impl Server {
         server
     }
 
+    /// What is in it goes with the server.
+    #[allow(dead_code, reason = "only tests of other programs use it")]
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub(crate) fn url(&self, user: &str) -> String {
         format!("postgres://{user}@localhost/postgres?host={}", self.directory.display())
     }

@@ -48,6 +48,15 @@ impl Listener {
         }
     }
 
+    /// Whether only this machine can connect.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+            #[cfg(unix)]
+            Listener::Unix { .. } => true,
+        }
+    }
+
     /// The URL of a path on this listener, or the unix socket.
     pub(crate) fn url(&self, path: &str) -> String {
         match self {

@@ -15,12 +15,14 @@ use std::str::FromStr;
 use clap::Args;
 
 pub(crate) use self::listener::{Listener, Socket};
+use crate::options::{LISTENING, OPERATIONS};
 
 /// Connections that can wait to be accepted. With `TcpListener::bind` it would be 128, too few for the clients that
 /// come back at the same time after a restart.
 const BACKLOG: u32 = 4096;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = LISTENING)]
 pub(crate) struct ListenOn {
     /// What to listen on: `HOST:PORT` (all addresses of a name; IPv6 in brackets), `unix:PATH`, or `systemd` for the
     /// sockets of a socket unit (LISTEN_FDS) [repeatable]
@@ -33,19 +35,29 @@ pub(crate) struct ListenOn {
     )]
     listen: Vec<Listen>,
 
-    /// What to listen on for /metrics (Prometheus), /healthz and /readyz: `HOST:PORT` or `unix:PATH`. Everyone who can
-    /// connect can read the metrics [default: none] [repeatable]
-    #[arg(long, env = "CHAT_METRICS_LISTEN", value_delimiter = ',', value_name = "ADDRESS", value_parser = no_systemd)]
-    metrics_listen: Vec<Listen>,
-
     /// Permissions of unix sockets, octal; a client, such as a proxy, needs to write
     #[arg(long, env = "CHAT_SOCKET_MODE", value_name = "MODE", default_value = "660", value_parser = mode)]
     socket_mode: u32,
 }
 
+#[derive(Debug, Args)]
+#[command(next_help_heading = OPERATIONS)]
+pub(crate) struct ListenForMetrics {
+    /// What to listen on for /metrics (Prometheus), /healthz and /readyz: `HOST:PORT` or `unix:PATH`. Everyone who can
+    /// connect can read the metrics [default: none] [repeatable]
+    #[arg(
+        long,
+        env = "CHAT_METRICS_LISTEN",
+        value_delimiter = ',',
+        value_name = "ADDRESS",
+        value_parser = no_systemd
+    )]
+    metrics_listen: Vec<Listen>,
+}
+
 /// One value of `--listen`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Listen {
+pub(crate) enum Listen {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
     Systemd,
@@ -54,40 +66,52 @@ enum Listen {
 impl ListenOn {
     /// Listens for clients on everything that the flags name, in this order.
     pub(crate) async fn listen(&self) -> Result<Vec<Listener>, String> {
-        self.listen_on(&self.listen, "--listen").await
+        listen_on(&self.listen, self.socket_mode, "--listen").await
     }
 
+    /// The permissions of unix sockets.
+    pub(crate) fn socket_mode(&self) -> u32 {
+        self.socket_mode
+    }
+}
+
+impl ListenForMetrics {
     /// Listens for Prometheus and for probes.
-    pub(crate) async fn listen_for_metrics(&self) -> Result<Vec<Listener>, String> {
-        self.listen_on(&self.metrics_listen, "--metrics-listen").await
+    pub(crate) async fn listen(&self, socket_mode: u32) -> Result<Vec<Listener>, String> {
+        listen_on(&self.metrics_listen, socket_mode, "--metrics-listen").await
     }
+}
 
-    async fn listen_on(&self, listens: &[Listen], flag: &str) -> Result<Vec<Listener>, String> {
-        let mut resolved = Vec::new();
-        for listen in listens {
-            resolved.push(match listen {
-                Listen::Tcp { host, port } => {
-                    tcp::resolve(host, *port).await.map_err(|e| listen.failed(&e, flag))?
-                }
-                Listen::Unix(_) | Listen::Systemd => Vec::new(),
-            });
-        }
-        let all = resolved.concat();
-        let mut listeners = Vec::new();
-        for (listen, addresses) in listens.iter().zip(&resolved) {
-            let bound = match listen {
-                Listen::Tcp { .. } => tcp::bind(addresses, &all),
-                #[cfg(unix)]
-                Listen::Unix(path) => unix::bind(path, self.socket_mode).await.map(|listener| vec![listener]),
-                #[cfg(unix)]
-                Listen::Systemd => systemd::take(),
-                #[cfg(not(unix))]
-                Listen::Unix(_) | Listen::Systemd => Err(io::ErrorKind::Unsupported.into()),
-            };
-            listeners.extend(bound.map_err(|e| listen.failed(&e, flag))?);
-        }
-        Ok(listeners)
+/// Listens on everything that a flag names.
+pub(crate) async fn listen_on(
+    listens: &[Listen],
+    socket_mode: u32,
+    flag: &str,
+) -> Result<Vec<Listener>, String> {
+    let mut resolved = Vec::new();
+    for listen in listens {
+        resolved.push(match listen {
+            Listen::Tcp { host, port } => {
+                tcp::resolve(host, *port).await.map_err(|e| listen.failed(&e, flag))?
+            }
+            Listen::Unix(_) | Listen::Systemd => Vec::new(),
+        });
     }
+    let all = resolved.concat();
+    let mut listeners = Vec::new();
+    for (listen, addresses) in listens.iter().zip(&resolved) {
+        let bound = match listen {
+            Listen::Tcp { .. } => tcp::bind(addresses, &all),
+            #[cfg(unix)]
+            Listen::Unix(path) => unix::bind(path, socket_mode).await.map(|listener| vec![listener]),
+            #[cfg(unix)]
+            Listen::Systemd => systemd::take(),
+            #[cfg(not(unix))]
+            Listen::Unix(_) | Listen::Systemd => Err(io::ErrorKind::Unsupported.into()),
+        };
+        listeners.extend(bound.map_err(|e| listen.failed(&e, flag))?);
+    }
+    Ok(listeners)
 }
 
 impl Listen {
@@ -142,8 +166,8 @@ impl fmt::Display for Listen {
     }
 }
 
-/// An address for metrics. The sockets that systemd passes are for clients.
-fn no_systemd(text: &str) -> Result<Listen, String> {
+/// An address for operators. The sockets that systemd passes are for clients.
+pub(crate) fn no_systemd(text: &str) -> Result<Listen, String> {
     match text.parse()? {
         Listen::Systemd => Err("write a host and a port, such as 127.0.0.1:9100, or unix:PATH".into()),
         listen => Ok(listen),

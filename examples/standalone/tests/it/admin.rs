@@ -71,7 +71,9 @@ async fn other_machines_need_a_token() {
         (&["--admin-listen", "0.0.0.0:0"][..], "--admin-token"),
         (&["--admin-listen", "127.0.0.1:0", "--admin-token", "short"], "16 characters"),
         (&["--admin-listen", "127.0.0.1:0", "--admin-token", "a-token-from-a-file\n"], "visible ASCII"),
-        (&["--admin-listen", "nowhere.invalid:1"], "--admin-listen nowhere.invalid:1"),
+        (&["--admin-listen", "nowhere.invalid:1"], "can't listen on nowhere.invalid:1"),
+        (&["--admin-listen", "3001"], "127.0.0.1:3000"),
+        (&["--admin-listen", "systemd"], "unix:PATH"),
         (&["--admin-allow", "kick"], "--admin-listen"),
     ] {
         let mut command = Standalone::command(&["--listen", "127.0.0.1:0"]);
@@ -79,6 +81,30 @@ async fn other_machines_need_a_token() {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(hint), "{flags:?}: {error}");
     }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_guarded_by_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = std::env::temp_dir().join(format!("chat-admin-{}.sock", std::process::id()));
+    let listen = format!("unix:{}", path.display());
+    let mut server = Standalone::start(&["--admin-listen", &listen, "--socket-mode", "600"]).await;
+    let line = server.next_line().await;
+    assert_eq!(line, format!("admin view on {listen} (anyone who may write to the socket can use it)"));
+    let file = std::fs::metadata(&path).expect("the file exists");
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    // A proxy that makes the socket public passes on another host.
+    for (host, status) in [("localhost", "200"), ("chat.example", "403")] {
+        let mut stream = tokio::net::UnixStream::connect(&path).await.expect("it accepts");
+        let request = format!("GET /nodes HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        assert_eq!(crate::status(stream).await.expect("it answers").1, status, "{host}");
+    }
+    server.signal("TERM");
+    assert!(server.wait().await.success());
+    assert!(!path.exists(), "its file is removed");
 }
 
 /// It requests more than the socket's buffers hold, and reads none of it. Nobody has to know the token for that.

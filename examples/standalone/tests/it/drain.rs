@@ -1,4 +1,4 @@
-//! `--drain`: clients move to other servers before the process ends.
+//! `--drain`: clients move to other nodes before the process ends.
 
 use std::time::{Duration, Instant};
 

@@ -45,6 +45,35 @@ async fn flags_about_nodes_need_redis() {
 }
 
 #[tokio::test]
+async fn the_help_has_sections() {
+    let output = Standalone::command(&["--help"]).output().await.expect("it can be run");
+    let help = String::from_utf8_lossy(&output.stdout);
+    let is_heading = |line: &&str| line.ends_with(':') && !line.starts_with(' ');
+    let headings: Vec<_> = help.lines().filter(is_heading).collect();
+    assert_eq!(
+        headings,
+        [
+            "Options:",
+            "Listening:",
+            "Who may connect:",
+            "Rooms and messages:",
+            "Stored messages:",
+            "Several nodes:",
+            "Operations:",
+            "Heartbeats:",
+            "Timeouts:",
+            "Reconnection:",
+            "Limits:",
+            "Rates:",
+        ]
+    );
+    let options = help.split("\nListening:").next().and_then(|help| help.split("\nOptions:").nth(1));
+    let others: Vec<_> =
+        options.into_iter().flat_map(str::lines).filter(|line| line.contains("--")).collect();
+    assert_eq!(others.len(), 2, "only --help and --version have no section: {others:?}");
+}
+
+#[tokio::test]
 async fn the_help_shows_no_password() {
     let mut command = Standalone::command(&["--help"]);
     command.env("CHAT_REDIS", "redis://:secret@h").env("CHAT_STORE", "postgres://ann:secret@h/chat");

@@ -40,16 +40,46 @@ async fn each_line_is_a_json_object_if_you_like() {
     let events: Vec<Value> =
         lines.iter().map(|line| serde_json::from_str(line).expect("the line is JSON")).collect();
     let messages: Vec<_> = events.iter().filter_map(|event| event["message"].as_str()).collect();
-    assert_eq!(messages, ["chat rooms built", "started", "chat rooms shut down; all connections are closed"]);
+    assert_eq!(messages, ["started", "chat rooms shut down; all connections are closed"]);
     assert!(
-        events[0]["changed_options"].as_str().is_some_and(|options| options.contains("max_rooms=7")),
+        events[0]["listen"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")),
         "{lines:?}"
     );
-    assert!(
-        events[1]["listen"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")),
-        "{lines:?}"
-    );
-    assert_eq!((&events[2]["connections"], &events[2]["level"]), (&Value::from(1), &Value::from("INFO")));
+    assert_eq!((&events[1]["connections"], &events[1]["level"]), (&Value::from(1), &Value::from("INFO")));
+}
+
+/// The options of the first line of the log.
+async fn logged_options(flags: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = Standalone::command(&["--listen", "127.0.0.1:0", "--log-format=json"]);
+    let command = command.args(flags).envs(variables.iter().copied()).stderr(Stdio::piped());
+    let mut server = Standalone::launch(command).await;
+    let line = server.next_log().await.expect("it logs its start");
+    let event: Value = serde_json::from_str(&line).expect("the line is JSON");
+    assert_eq!((&event["message"], &event["auth"]), (&Value::from("started"), &Value::from("none")));
+    event["options"].as_str().expect("the options are text").to_owned()
+}
+
+#[tokio::test]
+async fn the_first_line_has_the_options_that_were_given() {
+    let always = "--listen=127.0.0.1:0";
+    assert_eq!(logged_options(&[], &[]).await, format!("{always} --log-format=json"));
+    let token = "a-token-of-more-than-sixteen";
+    let flags = ["--max-rooms", "7", "--admin-listen=127.0.0.1:0"];
+    let options = logged_options(&flags, &[("CHAT_ADMIN_TOKEN", token), ("CHAT_HISTORY", "5")]).await;
+    for part in [always, "--max-rooms=7", "CHAT_HISTORY=5", "CHAT_ADMIN_TOKEN=(hidden)"] {
+        assert!(options.contains(part), "{options}");
+    }
+    assert!(!options.contains(token) && !options.contains("resume"), "{options}");
+}
+
+#[tokio::test]
+async fn a_mistyped_target_is_reported() {
+    let lines = log(&["--log", "info,tower_chat_room::http=debug"]).await;
+    let line = lines.first().expect("there is a line");
+    assert!(line.contains("WARN") && line.contains("`tower_chat_room::http`"), "{line}");
+    assert!(line.contains("targets begin with standalone, tower_chat_rooms"), "{line}");
+    let lines = log(&["--log", "info,typo_target=debug"]).await;
+    assert!(!lines.iter().any(|line| line.contains("changed_options")), "{lines:?}");
 }
 
 #[tokio::test]

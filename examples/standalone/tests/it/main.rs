@@ -1,5 +1,11 @@
 //! The standalone from outside, over real sockets and signals.
 
+#[cfg(all(unix, feature = "store"))]
+#[path = "../support/load.rs"]
+mod load;
+#[cfg(all(unix, feature = "redis", feature = "store"))]
+#[path = "../support/redis.rs"]
+mod redis;
 #[path = "../support/standalone.rs"]
 mod standalone;
 

@@ -1,64 +1,11 @@
-//! Several servers with one database, which share their rooms through Redis.
+//! Several nodes with one database, which share their rooms through Redis.
 
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
-
-use crate::PATIENCE;
+use crate::load::{Allowed, Load, client};
+use crate::redis::{Data, Redis};
 use crate::standalone::Standalone;
-use crate::store::{Database, Gaps, check, client, read, start, write};
+use crate::store::{Database, Random, start};
 
 const NODES: usize = 3;
-
-/// A server of Redis that writes each command to its disk before it answers.
-struct Redis {
-    process: Child,
-    folder: String,
-}
-
-impl Redis {
-    fn start(database: &Database) -> Redis {
-        let folder = database.0.display().to_string();
-        Redis { process: Redis::launch(&folder), folder }
-    }
-
-    fn launch(folder: &str) -> Child {
-        let binary = std::env::var("CHAT_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let flags = ["--port", "0", "--unixsocket", "redis", "--save", "", "--appendonly", "yes"];
-        let mut command = Command::new(binary);
-        command.args(flags).args(["--appendfsync", "always"]).current_dir(folder);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("redis-server starts")
-    }
-
-    fn url(&self) -> String {
-        format!("redis+unix://{}/redis", self.folder)
-    }
-
-    fn restart(&mut self, data: Data) {
-        self.process.kill().expect("it is running");
-        self.process.wait().expect("it can be waited for");
-        if data == Data::Lost {
-            std::fs::remove_dir_all(format!("{}/appendonlydir", self.folder)).expect("it has data");
-        }
-        self.process = Redis::launch(&self.folder);
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Data {
-    Kept,
-    Lost,
-}
 
 /// What is killed at random moments, in turn.
 #[derive(Clone, Copy)]
@@ -70,35 +17,23 @@ enum Crash {
 async fn run(name: &str, turns: &[Crash]) {
     let crashes: u64 = std::env::var("CHAT_CRASHES").map_or(50, |crashes| crashes.parse().expect("a number"));
     let database = Database::new(name);
-    let mut redis = Redis::start(&database);
+    let mut redis = Redis::start(&database.0);
     let url = redis.url();
     let flags = ["--redis", &url];
     let mut nodes: Vec<Standalone> = Vec::new();
     for _ in 0..NODES {
         nodes.push(start("127.0.0.1:0", &database, &flags).await);
     }
-    let (is_over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let (mut readers, mut clients) = (Vec::new(), Vec::new());
+    let (mut readers, mut writers) = (Vec::new(), Vec::new());
     for (n, node) in nodes.iter().enumerate() {
-        let reader = client(node, &format!("reader {n}")).await;
-        readers.push((format!("reader {n}"), tokio::spawn(read(reader, is_over.clone()))));
-        clients.push(client(node, &format!("writer {n}")).await);
+        readers.push(client(node, &format!("reader {n}")).await);
+        writers.push(client(node, &format!("writer {n}")).await);
     }
-    // All of them are there before the first message.
-    let writers = clients.into_iter().zip(0..);
-    let writers = writers
-        .map(|(client, n)| tokio::spawn(write(client, n, is_over.clone(), acknowledged.clone())))
-        .collect();
-    let mut random = 1_u64;
+    let load = Load::start(readers, writers);
+    let mut random = Random::new();
     for crash in 1..=crashes {
-        let before = acknowledged.load(Ordering::Relaxed);
-        let start_of_wait = Instant::now();
-        while acknowledged.load(Ordering::Relaxed) < before + 9 {
-            assert!(start_of_wait.elapsed() < PATIENCE, "nothing is acknowledged after crash {}", crash - 1);
-            sleep(Duration::from_millis(1)).await;
-        }
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        sleep(Duration::from_micros(random >> 33 & 0x3ffff)).await;
+        load.until_acknowledged(9, &format!("after crash {}", crash - 1)).await;
+        random.moment(262_144).await;
         match turns[crash as usize % turns.len()] {
             Crash::Node(n) => {
                 let address = nodes[n].address().to_string();
@@ -109,11 +44,10 @@ async fn run(name: &str, turns: &[Crash]) {
             Crash::Redis(data) => redis.restart(data),
         }
     }
-    sleep(Duration::from_secs(5)).await;
     // When Redis is started again, clients learn that messages may be missing.
     let is_node = |crash: &Crash| matches!(crash, Crash::Node(_));
-    let gaps = if turns.iter().all(is_node) { Gaps::Never } else { Gaps::IfTold };
-    let counts = check(&database, is_over, readers, writers, gaps).await;
+    let allowed = Allowed { gaps: !turns.iter().all(is_node), ..Allowed::default() };
+    let counts = load.check(&database.store().await, allowed).await;
     println!("{crashes} crashes, {counts}");
 }
 

@@ -1,15 +1,25 @@
 //! The standalone with Postgres: `cargo test -p standalone --features store --test server`.
 //!
-//! Postgres must be installed; `CHAT_POSTGRES_BIN` can name the directory of its binaries.
+//! Postgres must be installed; `CHAT_POSTGRES_BIN` can name the directory of its binaries. With the feature `redis`, there
+//! are tests that also need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[cfg(feature = "redis")]
+#[path = "../support/load.rs"]
+mod load;
+#[cfg(feature = "redis")]
+mod nodes;
+#[cfg(feature = "redis")]
+#[path = "../support/redis.rs"]
+mod redis;
 #[allow(dead_code, reason = "only the store's own tests end and freeze it")]
 #[path = "../../../../crates/store/tests/server/server.rs"]
 mod server;
 #[path = "../support/standalone.rs"]
 mod standalone;
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -48,4 +58,24 @@ async fn messages_are_in_postgres_and_outlive_the_server() {
     assert_eq!(store.page(&"r".into(), PageRange::Latest, 9).await.unwrap().len(), 5);
     let check = Standalone::command(&["--check", &address, "--store", &url]).output().await;
     assert!(check.expect("it starts").status.success());
+}
+
+#[tokio::test]
+async fn the_log_says_that_postgres_cannot_be_reached() {
+    let mut postgres = Server::start().await;
+    let url = postgres.url("postgres");
+    let mut command = Standalone::command(&["--listen", "127.0.0.1:0", "--log", "warn", "--store", &url]);
+    let mut server = Standalone::launch(command.stderr(Stdio::piped())).await;
+    let ann = client(&server, "ann").await;
+    ann.sender().send(&0).await.expect("it is sent");
+    postgres.kill();
+    let sending = ann.sender().send(&1);
+    loop {
+        let line = server.next_log().await.expect("it runs");
+        if line.contains("the database cannot be reached") {
+            break;
+        }
+    }
+    postgres.spawn().await;
+    timeout(PATIENCE, sending).await.expect("it is acknowledged in time").expect("it is sent");
 }

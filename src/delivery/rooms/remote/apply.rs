@@ -27,6 +27,9 @@ pub(crate) enum Applied {
 impl Rooms {
     /// Applies the next event of a room.
     pub(crate) fn apply(&self, event: &RoomEvent) -> Applied {
+        if let Some(remote) = &self.remote {
+            remote.progress.note();
+        }
         let Some(room) = self.registry.get(event.room.as_str()) else { return Applied::Done };
         let applied = self.registry.visit(&room, |room, state| {
             match state.distance_of(event.stamp) {
@@ -48,6 +51,7 @@ impl Rooms {
                 true => state.keep_counts_before(before),
                 false => state.note_counts(before),
             }
+            state.note_arrivals();
             Applied::Done
         });
         self.start_tasks(&room);
@@ -176,6 +180,7 @@ impl Rooms {
         let missed = self.registry.visit(room, |_, state| {
             let missed = state.follow_from(stamp, members);
             state.fill_history(now, log);
+            state.note_arrivals();
             missed
         });
         for handle in missed {
