@@ -301,9 +301,10 @@ impl ChatRoomsBuilder {
     ///
     /// While the broker cannot be reached, connections stay open. A message waits up to one second. Then its sender
     /// gets the error `unavailable`, and sends it again. An enter waits up to five seconds. Then the connection is
-    /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
-    /// was restarted, the room's members are disconnected with 1012. Their clients come back, spread over some time,
-    /// and learn that messages may be missing.
+    /// closed with 1013, and the client comes back later. If thousands of clients enter at once, each of them waits for
+    /// as long as the broker lets others in, but at most half a minute. If events of a room are lost, for example
+    /// because the broker was restarted, the room's members are disconnected with 1012. Their clients come back, spread
+    /// over some time, and learn that messages may be missing.
     ///
     /// # The host's calls
     ///

@@ -190,6 +190,11 @@ mod log_limit;
 mod metrics;
 #[cfg(all(test, shuttle))]
 mod models;
+#[cfg_attr(
+    not(any(feature = "redis", feature = "test-util")),
+    allow(dead_code, reason = "no broker that several nodes share is compiled")
+)]
+mod progress;
 mod protocol;
 #[cfg(feature = "redis")]
 mod redis;

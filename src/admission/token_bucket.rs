@@ -48,11 +48,9 @@ impl TokenBucket {
         bucket
     }
 
-    /// An empty bucket.
-    pub(crate) fn empty(now: Duration) -> TokenBucket {
-        let mut bucket = TokenBucket { left: 0, since: (0, 0) };
-        bucket.set_since(micros(now));
-        bucket
+    /// A bucket that holds this much, or as much as it can.
+    pub(crate) fn with(left: u32, rate: Rate, now: Duration) -> TokenBucket {
+        TokenBucket { left: left.min(rate.burst), ..TokenBucket::new(rate, now) }
     }
 
     /// Whether this much could be taken.

@@ -12,6 +12,13 @@ use crate::protocol::subprotocol::Subprotocol;
 /// Bytes of an answer to a heartbeat. One that is longer counts as a message.
 pub(super) const MAX_PONG: usize = 128;
 
+/// How many messages a connection that starts without a burst may send at once: a token, a resume, and enters of as many
+/// rooms as a client may be in by default. Otherwise a client that comes back would be refused.
+const RETURN: u32 = 66;
+
+/// Bytes of each of these messages on average.
+const RETURN_BYTES: u32 = 1024;
+
 /// After a pause of this many seconds, the token buckets of messages are full again.
 const PAUSE: u8 = 2;
 
@@ -44,15 +51,18 @@ pub(super) struct Exceeded {
 }
 
 impl RateLimiter {
-    /// `is_fresh` allows a burst at the start.
+    /// `is_fresh` allows a burst at the start. Without it, a client can do no more than to come back.
     pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol, is_fresh: bool) -> RateLimiter {
         let (limits, now) = (&context.config.rate_limits, context.clock.now());
-        let of = |rate| if is_fresh { TokenBucket::new(rate, now) } else { TokenBucket::empty(now) };
+        let of = |rate, without_burst| match is_fresh {
+            true => TokenBucket::new(rate, now),
+            false => TokenBucket::with(without_burst, rate, now),
+        };
         RateLimiter {
-            messages: of(messages(limits)),
-            bytes: of(bytes(limits)),
+            messages: of(messages(limits), RETURN),
+            bytes: of(bytes(limits), RETURN * RETURN_BYTES),
             others: TokenBucket::new(others(limits, context.heartbeat_of(subprotocol)), now),
-            transients: of(transients(limits)),
+            transients: of(transients(limits), 0),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),
             auths: TokenBucket::new(auths(limits), now),

@@ -1,5 +1,6 @@
 //! The broker in Redis or Valkey.
 
+mod calls;
 #[cfg(test)]
 mod conformance;
 mod convert;
@@ -15,7 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
+use tokio::select;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
@@ -30,12 +33,13 @@ use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
+use calls::Calls;
 use convert::{
     entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, outcome_of, place_of,
     profile_of, session_of, submitted_of, to_stamp, user_session_of, user_text,
 };
 pub use publisher::{RedisPublisher, RedisSent};
-use turns::Turns;
+use turns::{Turn, Turns};
 
 /// Members that are read at a time.
 const PAGE: usize = 500;
@@ -47,7 +51,7 @@ const QUEUES: usize = 16;
 const QUEUE_LENGTH: usize = 256;
 
 /// The same for calls to other nodes.
-const CALLS_LENGTH: usize = 1024;
+const NODE_QUEUE_LENGTH: usize = 1024;
 
 impl BrokerNode {
     /// Connects to Redis 7.0, Valkey 7.2 or later. All processes that use the same prefix share their rooms.
@@ -87,12 +91,23 @@ impl BrokerNode {
                 queue
             })
         };
-        let (queues, calls) = (queues(QUEUE_LENGTH), queues(CALLS_LENGTH));
+        let (queues, node_queues) = (queues(QUEUE_LENGTH), queues(NODE_QUEUE_LENGTH));
+        let calls = Calls::new();
         let hasher = RandomState::new();
         let (turns, user_turns, host_turns) = (Turns::default(), Turns::default(), Turns::default());
         let dropped = AtomicU64::new(0);
-        let broker =
-            RedisBroker { node, runtime, turns, user_turns, host_turns, hasher, queues, calls, dropped };
+        let broker = RedisBroker {
+            node,
+            runtime,
+            calls,
+            turns,
+            user_turns,
+            host_turns,
+            hasher,
+            queues,
+            node_queues,
+            dropped,
+        };
         Ok(BrokerNode { broker: Arc::new(broker), events: Box::new(Events(events)) })
     }
 }
@@ -100,6 +115,7 @@ impl BrokerNode {
 struct RedisBroker {
     node: Arc<redis::Node>,
     runtime: Handle,
+    calls: Calls,
     /// The calls for members and sessions.
     turns: Turns<ConnectionId>,
     /// Those for the sessions of users.
@@ -108,7 +124,8 @@ struct RedisBroker {
     host_turns: Turns<RoomId>,
     hasher: RandomState,
     queues: [mpsc::Sender<Job>; QUEUES],
-    calls: [mpsc::Sender<Job>; QUEUES],
+    /// The same for calls to other nodes.
+    node_queues: [mpsc::Sender<Job>; QUEUES],
     /// Jobs that were dropped because a queue was full.
     dropped: AtomicU64,
 }
@@ -140,7 +157,7 @@ impl RedisBroker {
     fn enqueue(&self, job: Job, key: impl Hash) {
         let queues = match job {
             Job::Transient { .. } => &self.queues,
-            Job::ToAll { .. } | Job::ToNode { .. } | Job::ToUser { .. } => &self.calls,
+            Job::ToAll { .. } | Job::ToNode { .. } | Job::ToUser { .. } => &self.node_queues,
         };
         let queue = &queues[self.hasher.hash_one(key) as usize % QUEUES];
         if let Err(error) = queue.try_send(job) {
@@ -166,12 +183,28 @@ impl RedisBroker {
     where
         F: Future<Output = Result<bool, redis::Unavailable>> + Send,
     {
-        let (node, mut turn) = (self.node.clone(), self.user_turns.next(session));
-        let called = self.runtime.spawn(async move {
-            turn.begin().await;
-            call(node, session.to_string()).await
-        });
+        let turn = self.user_turns.next(session);
+        let called = self.call_in(turn, move |node| call(node, session.to_string()));
         Box::pin(async { called.await.ok().and_then(Result::ok).ok_or(Unavailable) })
+    }
+
+    /// Calls the node about a member or a session, as soon as it is the call's turn, and not too many others are under way.
+    fn call_in<F>(
+        &self,
+        mut turn: Turn<ConnectionId>,
+        call: impl FnOnce(Arc<redis::Node>) -> F + Send + 'static,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send,
+    {
+        let (node, calls) = (self.node.clone(), self.calls.clone());
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            let under_way = calls.begin().await;
+            let answer = call(node).await;
+            under_way.note_answer();
+            answer
+        })
     }
 }
 
@@ -200,13 +233,19 @@ impl RemoteBroker for RedisBroker {
         let new = new_member_of(&member);
         let entry = member.entry;
         let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
-        let (reply, entered) = oneshot::channel();
+        let ((mut reply, entered), calls) = (oneshot::channel(), self.calls.clone());
         self.runtime.spawn(async move {
             turn.begin().await;
-            if reply.is_closed() {
+            let under_way = select! {
+                biased;
                 // Nobody waits for it any more.
+                () = reply.closed() => return,
+                under_way = calls.begin_soon() => under_way,
+            };
+            let Some(under_way) = under_way else {
+                let _ = reply.send(Err(redis::EnterError::Unavailable));
                 return;
-            }
+            };
             let id = id_of(entry);
             let entered = node.enter(room.as_str(), new, Some(max_members)).await;
             let is_unknown = matches!(entered, Err(redis::EnterError::Unavailable));
@@ -216,6 +255,7 @@ impl RemoteBroker for RedisBroker {
             if is_unknown {
                 node.leave(room.as_str(), &id, None).await;
             }
+            under_way.note_answer();
         });
         Box::pin(async {
             match entered.await {
@@ -231,20 +271,18 @@ impl RemoteBroker for RedisBroker {
     }
 
     fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
-        let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
-        self.runtime.spawn(async move {
-            turn.begin().await;
-            node.leave_in_session(room.as_str(), &id_of(entry), generation, body).await;
+        let room = room.clone();
+        self.call_in(self.turns.next(entry.member), async move |node| {
+            node.leave_in_session(room.as_str(), &id_of(entry), generation, body).await
         });
     }
 
     fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
-        let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
+        let room = room.clone();
         // Members without a session have the generation 0.
         let session = if generation == 0 { String::new() } else { entry.member.to_string() };
-        self.runtime.spawn(async move {
-            turn.begin().await;
-            node.undo_enter(room.as_str(), &id_of(entry), &session, generation, body).await;
+        self.call_in(self.turns.next(entry.member), async move |node| {
+            node.undo_enter(room.as_str(), &id_of(entry), &session, generation, body).await
         });
     }
 
@@ -321,10 +359,8 @@ impl RemoteBroker for RedisBroker {
     }
 
     fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
-        let (node, room, owner) = (self.node.clone(), room.clone(), owner.to_owned());
-        let mut turn = self.turns.next(entry.member);
-        self.runtime.spawn(async move {
-            turn.begin().await;
+        let (room, owner) = (room.clone(), owner.to_owned());
+        self.call_in(self.turns.next(entry.member), async move |node| {
             node.set_owner(room.as_str(), &id_of(entry), &owner).await;
         });
     }
@@ -444,9 +480,7 @@ impl RemoteBroker for RedisBroker {
     }
 
     fn open_session(&self, session: NewSession) {
-        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
-        self.runtime.spawn(async move {
-            turn.begin().await;
+        self.call_in(self.turns.next(session.id), async move |node| {
             let NewSession { id, token, user, window } = session;
             // An error says that this node is closed.
             let _ = node.open_session(session_of(id, &token, window).user(user_text(user.as_deref()))).await;
@@ -454,10 +488,8 @@ impl RemoteBroker for RedisBroker {
     }
 
     fn set_user(&self, session: &KeptSession, user: Option<&str>) {
-        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
-        let (session, user) = (session.clone(), user_text(user));
-        self.runtime.spawn(async move {
-            turn.begin().await;
+        let (turn, session, user) = (self.turns.next(session.id), session.clone(), user_text(user));
+        self.call_in(turn, async move |node| {
             let _ = node.set_user(&session.id.to_string(), session.generation, &user).await;
         });
     }
@@ -467,20 +499,16 @@ impl RemoteBroker for RedisBroker {
         session: &KeptSession,
         new: &TokenHash,
     ) -> BoxFuture<'static, Result<(), Unavailable>> {
-        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
         let (id, generation, new) = (session.id.to_string(), session.generation, new.clone());
-        let renamed = self.runtime.spawn(async move {
-            turn.begin().await;
+        let renamed = self.call_in(self.turns.next(session.id), async move |node| {
             node.rename_session(&id, generation, new.as_str()).await
         });
         Box::pin(async { renamed.await.ok().and_then(Result::ok).ok_or(Unavailable) })
     }
 
     fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool> {
-        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
         let (id, generation) = (session.id.to_string(), session.generation);
-        let closed = self.runtime.spawn(async move {
-            turn.begin().await;
+        let closed = self.call_in(self.turns.next(session.id), async move |node| {
             node.close_session(&id, generation).await
         });
         // An error says that this node is closed.
@@ -494,8 +522,15 @@ impl RemoteBroker for RedisBroker {
         user: Option<&str>,
     ) -> BoxFuture<'static, Result<(), NotTaken>> {
         let (node, token, new, user) = (self.node.clone(), token.clone(), new.clone(), user_text(user));
-        let resumed =
-            self.runtime.spawn(async move { node.resume(token.as_str(), new.as_str(), &user).await });
+        let calls = self.calls.clone();
+        let resumed = self.runtime.spawn(async move {
+            let under_way = calls.begin_soon().await.ok_or(redis::ResumeError::Unavailable)?;
+            let resumed = node.resume(token.as_str(), new.as_str(), &user).await;
+            if resumed != Err(redis::ResumeError::Unavailable) {
+                under_way.note_answer();
+            }
+            resumed
+        });
         Box::pin(async {
             match resumed.await {
                 Ok(Ok(_)) => Ok(()),

@@ -498,7 +498,11 @@ impl Sessions {
         state.record = None;
         self.memberships.move_all_elsewhere(session, state);
         if let Some(user) = state.user.clone().filter(|_| std::mem::take(&mut state.is_of_user)) {
-            self.users.remove(user.id(), session.id());
+            match self.events {
+                Some(_) => self.users.leave_behind(user.id(), session.id()),
+                // Nothing is announced.
+                None => self.users.remove(user.id(), session.id()),
+            }
         }
         session.with_socket(Socket::unsubscribe_all);
         Ended { absence, closing: None }

@@ -28,6 +28,8 @@ struct Presence {
     /// The number of sessions whose begin was announced, but not their end. A session that has ended still counts until
     /// its `left` callbacks have been called.
     announced: usize,
+    /// The number of sessions that other nodes keep. They announce the end of these sessions.
+    left_behind: usize,
     /// Whether the last call was `online`.
     is_online: bool,
     /// Whether a task is calling `online` or `offline`.
@@ -80,6 +82,14 @@ impl Users {
         let Some(presence) = shard.get_mut(user) else { return };
         presence.sessions.remove(&session);
         forget_if_gone(&mut shard, user);
+    }
+
+    /// As [`Users::remove`], for a session whose begin is announced here, and whose end another node announces.
+    pub(super) fn leave_behind(&self, user: &str, session: ConnectionId) {
+        if let Some(presence) = self.shard(user).get_mut(user) {
+            presence.left_behind += 1;
+        }
+        self.remove(user, session);
     }
 
     /// The user's sessions, with and without a connection, in the order in which they began.
@@ -209,8 +219,8 @@ impl Users {
 /// Removes a user that has no session, once the host was told that it is offline.
 fn forget_if_gone(shard: &mut Shard, user: &str) {
     let Some(presence) = shard.get(user) else { return };
-    let Presence { sessions, announced, is_online, is_calling, waiting: _, asked: _ } = presence;
-    if sessions.is_empty() && *announced == 0 && !is_online && !is_calling {
+    let Presence { sessions, announced, left_behind, is_online, is_calling, waiting: _, asked: _ } = presence;
+    if sessions.is_empty() && announced == left_behind && !is_online && !is_calling {
         shard.remove(user);
         // Frees memory after many users were online at once.
         if shard.len() < shard.capacity() / 4 {

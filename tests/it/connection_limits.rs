@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::Request;
 use http::request::Parts;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::ServiceExt;
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, ChatRoomsBuilder, Denied, Limits, PeerAddr, RateLimits,
-    Recovery, RoomEvent, Timeouts, TrustedProxies, User,
+    Admission, AuthRefusal, Authenticate, ChatRooms, ChatRoomsBuilder, Denied, History, Limits, PeerAddr,
+    RateLimits, Recovery, RoomEvent, Timeouts, TrustedProxies, User,
 };
 
 use crate::support::{
@@ -322,6 +322,43 @@ async fn a_connection_that_starts_with_empty_token_buckets_is_told_so() {
         client.send(json!({"event": "message", "message": n, "cid": n.to_string()})).await;
         let [_, message] = client.next_acknowledged().await;
         assert_eq!(message["event"], "message");
+    }
+    assert_eq!(rooms.stats().rate_limited, 0);
+}
+
+/// A client that came back was refused if there were many others with the same address.
+#[tokio::test(start_paused = true)]
+async fn without_a_burst_a_client_can_still_come_back_to_all_of_its_rooms_at_once() {
+    let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(10));
+    let rooms = builder().recovery(recovery).build().unwrap();
+    let v1 = || Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
+    for _ in 0..300 {
+        Client::connect_from(&rooms, v1(), peer("192.0.2.1")).await.disconnect().await;
+    }
+    let mut token = Value::Null;
+    for round in 0..3 {
+        let mut client = Client::connect_from(&rooms, v1(), peer("192.0.2.1")).await;
+        let welcome = client.next().await;
+        assert_eq!(welcome["rates"]["empty"], true);
+        if round > 0 {
+            client.send(json!({"event": "resume", "message": [token]})).await;
+        }
+        let ids = (0..64).map(|n| format!("r{n}"));
+        for id in ids.clone() {
+            client.send(json!({"event": "enter", "message": "ann", "roomId": id})).await;
+        }
+        for id in ids {
+            let entered = loop {
+                let frame = client.next().await;
+                assert_ne!(frame["event"], "error", "{frame}");
+                if frame["event"] == "entered" {
+                    break frame;
+                }
+            };
+            assert_eq!((&entered["roomId"], &entered["resumed"]), (&json!(id), &json!(round > 0)));
+        }
+        token = welcome["resume"].clone();
+        client.disconnect().await;
     }
     assert_eq!(rooms.stats().rate_limited, 0);
 }

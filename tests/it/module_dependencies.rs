@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 15] = [
     &["hooks", "store"],
     &["metrics", "stats"],
     &["protocol"],
-    &["health", "clock", "config", "ids", "error", "log_limit", "sync"],
+    &["health", "clock", "config", "ids", "error", "log_limit", "progress", "sync"],
 ];
 
 fn rank(module: &str) -> (usize, usize) {

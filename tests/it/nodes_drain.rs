@@ -210,6 +210,7 @@ async fn a_shutdown_ends_sessions_that_no_node_can_resume() {
     assert_eq!(told, ["- kicked r: kicked", "ended", "offline kicked", "offline outside"]);
     assert_eq!((broker.members(), broker.sessions()), (1, 1));
     assert_empty(&rooms);
+    assert_eq!(rooms.stats().users, 0, "its sessions are on no node");
     // The user of the session that was kept stays online as long as it.
     assert!(other.all_nodes().is_online("kept").await.unwrap());
     broker.end_resume_windows();

@@ -3,6 +3,7 @@
 //! These tests need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`:
 //! `cargo test --test it -- --ignored redis`.
 
+mod crowd;
 mod lost_data;
 mod moving;
 mod outage_log;

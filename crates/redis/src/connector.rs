@@ -8,19 +8,21 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, InfoDict, RedisError, Value, cmd, from_redis_value,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::backoff::{Backoff, LONGEST};
 use crate::error::{ConnectError, Severity};
-use crate::link::{Link, LinkId, RESPONSE_TIMEOUT};
+use crate::link::{Link, LinkId, RESPONSE_TIMEOUT, no_answer};
 use crate::log_limit::LogLimit;
 use crate::probe;
-use crate::scripts::load_function;
+use crate::scripts::{Scripts, load_function};
 use crate::servers::{Kind, Servers};
 use crate::settings::Checked;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For the commands that name and check a new connection.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one that knows where the server is. There are others.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,7 @@ pub(crate) struct Connector {
     prefix: String,
     node_name: String,
     longest_wait: Duration,
+    scripts: Arc<Scripts>,
     loads_function: bool,
 }
 
@@ -75,7 +78,7 @@ impl Start {
 }
 
 impl Connector {
-    pub(crate) fn new(settings: &Checked) -> Connector {
+    pub(crate) fn new(settings: &Checked, scripts: Arc<Scripts>) -> Connector {
         Connector {
             servers: settings.servers.clone(),
             latest_entry: Arc::default(),
@@ -84,6 +87,7 @@ impl Connector {
             // The first node that is back after an outage extends all leases. The others must be back before these run
             // out.
             longest_wait: LONGEST.min(settings.lease / 3),
+            scripts,
             loads_function: false,
         }
     }
@@ -112,8 +116,16 @@ impl Connector {
         Backoff::new(self.longest_wait)
     }
 
-    /// Opens a connection. `part` is added to its name, which `CLIENT LIST` shows.
+    /// Opens a connection that breaks if an answer takes too long. `part` is added to its name, which `CLIENT LIST` shows.
     pub(crate) async fn open(
+        &self,
+        part: &str,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, ConnectError> {
+        self.open_with(part, config.set_response_timeout(Some(RESPONSE_TIMEOUT))).await
+    }
+
+    async fn open_with(
         &self,
         part: &str,
         config: AsyncConnectionConfig,
@@ -123,18 +135,29 @@ impl Connector {
             (server.addr().to_string(), config.set_connection_timeout(Some(CONNECT_TIMEOUT)));
         let open = async {
             let client = self.servers.client(server)?;
-            let config = config.set_response_timeout(Some(RESPONSE_TIMEOUT));
             let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
             let name = format!("tower-chat-rooms:{}:{part}", self.node_name);
             cmd("CLIENT").arg("SETNAME").arg(name).query_async::<()>(&mut connection).await?;
             Ok::<_, RedisError>(connection)
         };
-        open.await.map_err(|error| ConnectError::at(&address, error))
+        let opened = timeout(CHECK_TIMEOUT, open).await.unwrap_or_else(|_| Err(no_answer()));
+        opened.map_err(|error| ConnectError::at(&address, error))
     }
 
     /// Opens a connection for commands in place of one that was lost, and checks the server.
     pub(crate) async fn open_link(&self, lost: Option<&LinkId>) -> Result<Link, ConnectError> {
-        let mut connection = self.open("commands", AsyncConnectionConfig::new()).await?;
+        // The link itself finds out whether the server answers.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let connection = self.open_with("commands", config).await?;
+        let checked = timeout(CHECK_TIMEOUT, self.check(connection, lost)).await;
+        checked.unwrap_or_else(|_| Err(ConnectError::at(&self.servers(), no_answer())))
+    }
+
+    async fn check(
+        &self,
+        mut connection: MultiplexedConnection,
+        lost: Option<&LinkId>,
+    ) -> Result<Link, ConnectError> {
         let servers = self.servers();
         let info = cmd("INFO").arg("server").arg("replication").query_async(&mut connection).await;
         let info: InfoDict = info.map_err(|error| ConnectError::at(&servers, error))?;
@@ -150,6 +173,10 @@ impl Connector {
         }
         let client = cmd("CLIENT").arg("ID").query_async(&mut connection).await;
         let client = client.map_err(|error| ConnectError::at(&servers, error))?;
+        // Otherwise, the first calls would all find that the server does not know their scripts, and each of them would load one.
+        if let Err(error) = self.scripts.load(&connection).await {
+            debug!(%error, "cannot load the scripts; their first calls load them");
+        }
         if self.loads_function
             && let Err(error) = load_function().query_async::<()>(&mut connection).await
         {

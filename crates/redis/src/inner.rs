@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(crate) name: String,
     pub(crate) keys: Keys,
     pub(crate) lease: Duration,
-    pub(crate) scripts: Scripts,
+    pub(crate) scripts: Arc<Scripts>,
     pub(crate) commands: Commands,
     pub(crate) hub: Hub,
     pub(crate) status: Arc<Status>,

@@ -3,13 +3,16 @@
 //! A call that was sent on a broken connection may reach the server late, after the caller has repeated it or has undone
 //! what it does. So the server closes the broken connection before anything is sent on the next one.
 
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, RedisError, ScriptInvocation};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use crate::backoff::{Backoff, LONGEST};
@@ -18,14 +21,19 @@ use crate::error::{Severity, Unavailable};
 use crate::log_limit::LogLimit;
 use crate::status::{Part, Status};
 
-/// After this time without an answer, a connection counts as broken.
+/// After this time without an answer to any call, a connection counts as broken.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The time is measured in this many steps, so that it does not pass at once if this process stands still for a while.
+const STEPS: u32 = 4;
 
 /// A connection to one server process.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     connection: MultiplexedConnection,
     id: LinkId,
+    /// The number of answers so far.
+    answers: Arc<AtomicU64>,
 }
 
 /// Tells a connection from all others.
@@ -47,12 +55,34 @@ pub(crate) struct Lost {
 
 impl Link {
     pub(crate) fn new(connection: MultiplexedConnection, id: LinkId) -> Link {
-        Link { connection, id }
+        Link { connection, id, answers: Arc::default() }
     }
 
     pub(crate) fn run(&self) -> &Arc<str> {
         &self.id.run
     }
+
+    /// Runs a command. Fails if the server answers nothing at all for a while. As it answers one call after the other, a
+    /// call with many others before it waits for longer.
+    async fn call<T: FromRedisValue>(&self, command: Command<'_>) -> Result<T, RedisError> {
+        let mut connection = self.connection.clone();
+        let mut answer = pin!(command.run(&mut connection));
+        let (mut answers, mut silent_steps) = (self.answers.load(Ordering::Relaxed), 0);
+        while silent_steps < STEPS {
+            if let Ok(answer) = timeout(RESPONSE_TIMEOUT / STEPS, &mut answer).await {
+                self.answers.fetch_add(1, Ordering::Relaxed);
+                return answer;
+            }
+            let before = std::mem::replace(&mut answers, self.answers.load(Ordering::Relaxed));
+            silent_steps = if answers == before { silent_steps + 1 } else { 0 };
+        }
+        Err(no_answer())
+    }
+}
+
+/// The server does not answer.
+pub(crate) fn no_answer() -> RedisError {
+    io::Error::new(io::ErrorKind::TimedOut, "the server does not answer").into()
 }
 
 /// What to run on a connection.
@@ -138,7 +168,7 @@ impl Commands {
         let run = async {
             loop {
                 let link = self.connected().await;
-                let error = match prepare(&link).run(&mut link.connection.clone()).await {
+                let error = match link.call(prepare(&link)).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => error,
                 };

@@ -128,17 +128,22 @@ impl Node {
     /// [`Settings::wait_for_redis`] decides whether it waits or fails.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(&settings).loading_function();
+        let scripts = Arc::new(Scripts::new(Keys::new(&settings.prefix), &settings));
+        let connector = Connector::new(&settings, scripts.clone()).loading_function();
         let mut start = Start::new(&connector);
         loop {
-            match connector.explain(Node::attempt(&settings, &connector).await).await {
+            match connector.explain(Node::attempt(&settings, &connector, &scripts).await).await {
                 Err(error) if error.is_temporary() && settings.wait_for_redis => start.wait(&error).await,
                 result => return result.inspect(|_| start.log_end()),
             }
         }
     }
 
-    async fn attempt(settings: &Checked, connector: &Connector) -> Result<(Node, Events), ConnectError> {
+    async fn attempt(
+        settings: &Checked,
+        connector: &Connector,
+        scripts: &Arc<Scripts>,
+    ) -> Result<(Node, Events), ConnectError> {
         let commands = Commands::new(connector.open_link(None).await?);
         let keys = Keys::new(&settings.prefix);
         let queue = Arc::new(Queue::new(settings.max_queued_bytes));
@@ -146,7 +151,7 @@ impl Node {
         let (hub, requests) = Hub::new(keys.clone(), queue, status.clone());
         let inner = Arc::new(Inner {
             name: settings.node_name.clone(),
-            scripts: Scripts::new(keys.clone(), settings),
+            scripts: scripts.clone(),
             keys,
             lease: settings.lease,
             commands,

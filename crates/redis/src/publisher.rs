@@ -27,7 +27,7 @@ const NO_NODE: &str = "";
 #[derive(Debug)]
 pub struct Publisher {
     keys: Keys,
-    scripts: Scripts,
+    scripts: Arc<Scripts>,
     commands: Commands,
     message_ids: MessageIds,
     reconnect: AbortHandle,
@@ -41,7 +41,9 @@ impl Publisher {
     /// As [`Node::connect`](crate::Node::connect).
     pub async fn connect(settings: Settings) -> Result<Publisher, ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(&settings);
+        let keys = Keys::new(&settings.prefix);
+        let scripts = Arc::new(Scripts::new(keys.clone(), &settings));
+        let connector = Connector::new(&settings, scripts.clone());
         let mut start = Start::new(&connector);
         let link = loop {
             match connector.explain(connector.open_link(None).await).await {
@@ -50,10 +52,9 @@ impl Publisher {
             }
         };
         start.log_end();
-        let (commands, keys) = (Commands::new(link), Keys::new(&settings.prefix));
+        let commands = Commands::new(link);
         let status = Arc::new(Status::new(connector.servers(), None));
         let reconnect = tokio::spawn(commands.clone().keep_connected(connector, status)).abort_handle();
-        let scripts = Scripts::new(keys.clone(), &settings);
         Ok(Publisher { keys, scripts, commands, message_ids: MessageIds::new(), reconnect })
     }
 

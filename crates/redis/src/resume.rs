@@ -99,7 +99,6 @@ impl Inner {
         self.deliver_resumed(&resumed);
         for (TakenMember { room, member, stamp, .. }, gate) in members.into_iter().zip(gates) {
             self.join_resumed(&room, &member, stamp, &gate).await;
-            self.check_entered(&node, &room, &member).await?;
         }
         Ok(resumed)
     }

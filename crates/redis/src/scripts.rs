@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, ParsingError, Script, ToRedisArgs, Value, cmd};
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, ParsingError, RedisError, Script, ToRedisArgs, Value, cmd};
 use tracing::warn;
 
 use crate::batches::{BatchOutcome, RoomPlace};
@@ -198,6 +200,40 @@ impl Scripts {
             reap_users: Script::new(include_str!("lua/reap_users.lua")),
             user: Script::new(include_str!("lua/user.lua")),
         }
+    }
+
+    /// Has the server know all scripts.
+    pub(crate) async fn load(&self, connection: &MultiplexedConnection) -> Result<(), RedisError> {
+        let scripts = [
+            &self.enter,
+            &self.leave,
+            &self.publish,
+            &self.begin_batch,
+            &self.finish_batch,
+            &self.place,
+            &self.transient,
+            &self.profile,
+            &self.owner,
+            &self.read,
+            &self.history,
+            &self.roster,
+            &self.reap,
+            &self.renew,
+            &self.fence,
+            &self.forget,
+            &self.put_session,
+            &self.close_session,
+            &self.take_over,
+            &self.begin_user,
+            &self.end_user,
+            &self.reap_users,
+            &self.user,
+        ];
+        let load = scripts.map(|script| {
+            let mut connection = connection.clone();
+            async move { script.load_async(&mut connection).await.map(|_| ()) }
+        });
+        join_all(load).await.into_iter().collect()
     }
 
     /// From now on, logs meet these needs, as far as the settings do not say otherwise.

@@ -19,6 +19,7 @@ use crate::broker::{
 use crate::config::{History, Recovery};
 use crate::health::Health;
 use crate::ids::{ConnectionId, MessageId, Name, RoomId};
+use crate::progress::Progress;
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
@@ -79,7 +80,8 @@ impl RemoteBroker for SharedNode {
         max_members: u64,
     ) -> BoxFuture<'static, Result<(), NotEntered>> {
         let (node, room) = (self.number, room.clone());
-        self.ask(move |shared| shared.enter(node, &room, member, max_members))
+        let entered = self.ask(move |shared| shared.enter(node, &room, member, max_members));
+        Box::pin(async { Progress::new().wait(entered).await.unwrap_or(Err(NotEntered::Unavailable)) })
     }
 
     fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {

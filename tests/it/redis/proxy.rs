@@ -1,11 +1,13 @@
-//! A node's connections to the server, of which one can be held.
+//! A node's connections to the server, of which one can be held or slowed down.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tower_chat_rooms::RedisSettings;
 
 use super::Server;
@@ -14,27 +16,41 @@ use super::Server;
 pub(super) const COMMANDS: usize = 0;
 pub(super) const SUBSCRIBER: usize = 1;
 
+/// So many bytes pass a slow connection in each [`SLOW_TIME`], also if the machine has much else to do.
+const SLOW_BYTES: usize = 3072;
+const SLOW_TIME: Duration = Duration::from_millis(10);
+
 /// Passes the connections of a node on to the server.
 pub(super) struct Proxy {
     socket: PathBuf,
-    is_held: Arc<Mutex<Vec<watch::Sender<bool>>>>,
+    ways: Arc<Mutex<Vec<watch::Sender<Way>>>>,
+}
+
+/// What happens to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// What the server sends waits.
+    Held,
+    /// What the node sends passes slowly.
+    Slow,
 }
 
 impl Proxy {
     pub(super) fn start(server: &Server, name: &str) -> Proxy {
         let (socket, target) = (server.directory.join(name), server.directory.join("socket"));
         let listener = UnixListener::bind(&socket).unwrap();
-        let proxy = Proxy { socket, is_held: Arc::default() };
-        let held = proxy.is_held.clone();
+        let proxy = Proxy { socket, ways: Arc::default() };
+        let ways = proxy.ways.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = UnixStream::connect(&target).await else { continue };
-                let is_held = watch::Sender::new(false);
+                let way = watch::Sender::new(Way::Open);
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(from_client, to_server, watch::channel(false).1));
-                tokio::spawn(pass(from_server, to_client, is_held.subscribe()));
-                held.lock().unwrap().push(is_held);
+                tokio::spawn(pass_slowly(from_client, to_server, way.subscribe()));
+                tokio::spawn(pass(from_server, to_client, way.subscribe()));
+                ways.lock().unwrap().push(way);
             }
         });
         proxy
@@ -46,19 +62,45 @@ impl Proxy {
 
     /// Whether what the server sends on a connection waits.
     pub(super) fn set_held(&self, connection: usize, is_held: bool) {
-        self.is_held.lock().unwrap()[connection].send_replace(is_held);
+        self.set(connection, if is_held { Way::Held } else { Way::Open });
+    }
+
+    /// From now on, what the node sends on a connection passes slowly.
+    pub(super) fn set_slow(&self, connection: usize) {
+        self.set(connection, Way::Slow);
+    }
+
+    fn set(&self, connection: usize, way: Way) {
+        self.ways.lock().unwrap()[connection].send_replace(way);
     }
 }
 
 async fn pass(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    mut is_held: watch::Receiver<bool>,
+    mut way: watch::Receiver<Way>,
 ) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         // An error says that it is not held any more, either.
-        let _ = is_held.wait_for(|is_held| !is_held).await;
+        let _ = way.wait_for(|way| *way != Way::Held).await;
+        if to.write_all(&buffer[..len]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn pass_slowly(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    way: watch::Receiver<Way>,
+) {
+    let (mut buffer, mut slow_until) = ([0; SLOW_BYTES], Instant::now());
+    while let Ok(len @ 1..) = from.read(&mut buffer).await {
+        if *way.borrow() == Way::Slow {
+            slow_until = slow_until.max(Instant::now() - 100 * SLOW_TIME) + SLOW_TIME;
+            sleep_until(slow_until).await;
+        }
         if to.write_all(&buffer[..len]).await.is_err() {
             return;
         }

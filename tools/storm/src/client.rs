@@ -3,19 +3,22 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
 use http::HeaderValue;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use serde_json::json;
+use tokio::io::{DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower_chat_rooms::{Admission, ChatRooms};
 
+use crate::frames::Frames;
 use crate::probe::Timed;
 
 /// The room that all of them are in.
 pub(crate) const ROOM: &str = "r";
+
+/// Why reading and writing does not fail.
+const OPEN: &str = "the connection is open";
 
 /// A client's session, whether it is connected or not.
 pub(crate) struct Session {
@@ -37,10 +40,8 @@ pub(crate) struct Client {
 }
 
 pub(crate) struct Connection {
-    io: DuplexStream,
+    frames: Frames<DuplexStream>,
     served: JoinHandle<()>,
-    /// What was read and not taken yet.
-    bytes: BytesMut,
     /// The token that resumes its session.
     token: String,
 }
@@ -61,7 +62,11 @@ impl Client {
     /// Enters the room for the first time.
     pub(crate) async fn enter(mut connection: Connection, name: String) -> Client {
         let begun = Instant::now();
-        connection.send(&json!({"event": "enter", "message": name, "roomId": ROOM})).await;
+        connection
+            .frames
+            .send(&json!({"event": "enter", "message": name, "roomId": ROOM}))
+            .await
+            .expect(OPEN);
         let entered = connection.read("entered").await;
         let answered = begun.elapsed();
         // Its own enter.
@@ -80,8 +85,12 @@ impl Client {
         let begun = start.wait_for(Option::is_some).await.expect("a start").expect("a time");
         let since = json!({"epoch": session.epoch, "seq": session.seq});
         let (name, token) = (&session.name, &session.token);
-        connection.send(&json!({"event": "resume", "message": [token]})).await;
-        connection.send(&json!({"event": "enter", "message": name, "roomId": ROOM, "since": since})).await;
+        connection.frames.send(&json!({"event": "resume", "message": [token]})).await.expect(OPEN);
+        connection
+            .frames
+            .send(&json!({"event": "enter", "message": name, "roomId": ROOM, "since": since}))
+            .await
+            .expect(OPEN);
         let entered = connection.read("entered").await;
         let answered = begun.elapsed();
         assert!(entered.resumed && entered.recovered);
@@ -95,8 +104,8 @@ impl Client {
 
     /// Loses the connection, and waits until the server has noticed.
     pub(crate) async fn lose(self) -> Session {
-        let Connection { io, served, .. } = self.connection;
-        drop(io);
+        let Connection { frames, served, .. } = self.connection;
+        drop(frames);
         served.await.expect("the connection's task");
         self.session
     }
@@ -108,7 +117,7 @@ impl Connection {
         let admission = Admission::anonymous().with_protocol(HeaderValue::from_static("chat-rooms.v1"));
         let serve = async move { rooms.serve(theirs, admission).await };
         let served = tokio::spawn(Timed::new(serve));
-        let mut connection = Connection { io, served, bytes: BytesMut::new(), token: String::new() };
+        let mut connection = Connection { frames: Frames::new(io), served, token: String::new() };
         connection.token = connection.read("welcome").await.resume;
         connection
     }
@@ -116,33 +125,18 @@ impl Connection {
     /// Enters the room, and reads everything until the connection ends. Adds the bytes to `received`. It answers no
     /// heartbeat.
     pub(crate) async fn enter_and_read(mut self, name: String, received: &AtomicU64) {
-        self.send(&json!({"event": "enter", "message": name, "roomId": ROOM})).await;
-        loop {
-            self.bytes.clear();
-            self.bytes.reserve(16 * 1024);
-            match self.io.read_buf(&mut self.bytes).await {
-                Ok(n) if n > 0 => drop(received.fetch_add(n as u64, Ordering::Relaxed)),
-                _ => return,
-            }
+        let enter = json!({"event": "enter", "message": name, "roomId": ROOM});
+        self.frames.send(&enter).await.expect(OPEN);
+        while let Ok(n) = self.frames.skip().await {
+            received.fetch_add(n as u64, Ordering::Relaxed);
         }
-    }
-
-    /// Sends a short frame.
-    async fn send(&mut self, frame: &Value) {
-        let text = frame.to_string();
-        let len = u16::try_from(text.len()).expect("a short frame");
-        let mut frame = vec![0x81, 0x80 | 126];
-        frame.extend(len.to_be_bytes());
-        // A mask of zeros changes nothing.
-        frame.extend([0; 4]);
-        frame.extend(text.as_bytes());
-        self.io.write_all(&frame).await.expect("the connection is open");
     }
 
     /// Reads up to the next frame of an event.
     async fn read(&mut self, event: &str) -> Frame {
         loop {
-            let frame: Frame = serde_json::from_slice(&self.next().await).expect("a JSON frame");
+            let frame: Frame =
+                serde_json::from_slice(&self.frames.next().await.expect(OPEN)).expect("a JSON frame");
             if frame.event == event {
                 return frame;
             }
@@ -150,29 +144,6 @@ impl Connection {
     }
 
     async fn read_room_frame(&mut self) {
-        while self.next().await.starts_with(br#"{"event":"heartbeat""#) {}
-    }
-
-    /// The payload of the next frame.
-    async fn next(&mut self) -> BytesMut {
-        loop {
-            if let Some((header, len)) = self.frame_len()
-                && self.bytes.len() >= header + len
-            {
-                self.bytes.advance(header);
-                return self.bytes.split_to(len);
-            }
-            self.bytes.reserve(4096);
-            let n = self.io.read_buf(&mut self.bytes).await.expect("memory");
-            assert!(n > 0, "the server has closed the connection");
-        }
-    }
-
-    fn frame_len(&self) -> Option<(usize, usize)> {
-        match *self.bytes {
-            [_, len @ ..126, ..] => Some((2, len.into())),
-            [_, 126, high, low, ..] => Some((4, u16::from_be_bytes([high, low]).into())),
-            _ => None,
-        }
+        while self.frames.next().await.expect(OPEN).starts_with(br#"{"event":"heartbeat""#) {}
     }
 }

@@ -3,12 +3,18 @@
 //! everything else that runs on its workers. With `-- --joins`, it instead measures what it costs when all of them
 //! enter a room at the same time, depending on what members learn about each other.
 //!
-//! Clients and server share one runtime and talk through memory, so that it is mostly the server's work.
+//! Clients and server share one runtime and talk through memory, so that it is mostly the server's work. With `-- --tcp`,
+//! the server is a process of its own, the clients are in many rooms and connect over TCP, and what counts is the CPU time
+//! of that process, as in a comparison with other servers.
 
 mod client;
+mod frames;
 mod joins;
 mod probe;
+mod serve;
+mod tcp;
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -23,10 +29,10 @@ use tower_chat_rooms::{ChatRooms, History, Limits, Presence, Recovery};
 use crate::client::{Client, Connection, ROOM, Session};
 use crate::probe::{Probes, take_longest_turn};
 
-/// Lets all members of a large room come back at the same time.
+/// Lets all members of a large room, or of many rooms, come back at the same time.
 #[derive(Debug, Clone, Parser)]
 struct Options {
-    /// Members of the room
+    /// Members of the room, or of all rooms
     #[arg(long, default_value_t = 10_000)]
     members: usize,
 
@@ -53,6 +59,26 @@ struct Options {
     /// Measure what it costs when all members enter
     #[arg(long)]
     joins: bool,
+
+    /// Measure only the server's process, with clients in several rooms that connect over TCP
+    #[arg(long, conflicts_with = "joins")]
+    tcp: bool,
+
+    /// With --tcp: number of rooms
+    #[arg(long, default_value_t = 500)]
+    rooms: usize,
+
+    /// With --tcp: messages that each client has missed, at most 100
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100))]
+    missed: u64,
+
+    /// With --tcp: rooms that have 1,000 members only count them
+    #[arg(long)]
+    auto_presence: bool,
+
+    /// Be the server of a run with --tcp
+    #[arg(long, hide = true)]
+    serve: bool,
 }
 
 /// How many tasks are spawned in one turn.
@@ -61,11 +87,20 @@ const SPAWNS_PER_TURN: usize = 32;
 /// How long before the first session ends its end is waited for.
 const SHORTLY: Duration = Duration::from_millis(20);
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let options = Options::parse();
     let mut builder = Builder::new_multi_thread();
-    let runtime = builder.worker_threads(options.workers).enable_time().build().expect("a runtime");
-    runtime.block_on(async { tokio::spawn(run(options)).await.expect("the run") });
+    let runtime = builder.worker_threads(options.workers).enable_all().build()?;
+    runtime.block_on(async {
+        if options.serve {
+            return Ok(serve::serve(&options).await?);
+        }
+        if options.tcp {
+            return tcp::measure(&options).await;
+        }
+        tokio::spawn(run(options)).await?;
+        Ok(())
+    })
 }
 
 async fn run(options: Options) {
@@ -221,5 +256,5 @@ impl Phase {
 fn report(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    println!("  {what}: p50 {:.0?}, p99 {:.0?}, longest {:.0?}", at(0.5), at(0.99), at(1.0));
+    println!("  {what}: p50 {:.1?}, p99 {:.1?}, longest {:.1?}", at(0.5), at(0.99), at(1.0));
 }

@@ -5,9 +5,14 @@ local node, run, new_epoch, channel, limits, log_age, room = unpack(ARGV, 1, 7)
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
 local PROFILE, HIDDEN_ENTER, HIDDEN_LEAVE = 11, 12, 13
 
+local now
+-- The server's time. It does not change while a script runs.
 local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return now
 end
 
 local function has_frame(kind) return kind == ENTER or kind == LEAVE or kind == PUBLISH end

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
 use tower_chat_rooms_redis::{Event, ResetReason, Session, Settings};
 
 use crate::support::{Data, Proxy, Server, TestNode, Way, member};
@@ -131,4 +132,27 @@ async fn calls_that_arrive_late_have_no_effect() {
     }
     let roster = a.roster("r", 0, 10).await.unwrap();
     assert_eq!(roster.members.len(), 1, "{roster:?}");
+}
+
+/// Rule: a connection is broken if the server answers nothing, and not if calls wait for long because there are many.
+#[tokio::test]
+async fn a_connection_with_many_calls_is_not_broken() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let a = TestNode::connect(Settings::new(proxy.url()).lease(Duration::from_secs(600))).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    let connection = commands_of(&server).await;
+    proxy.set(COMMANDS, Way::Slow);
+    let begin = Instant::now();
+    let ids: Vec<_> = (0..6000).map(|n| format!("unknown {n}")).collect();
+    join_all(ids.iter().map(|id| a.leave("r", id, None))).await;
+    assert!(begin.elapsed() > Duration::from_secs(3), "they have not waited");
+    assert_eq!(commands_of(&server).await, connection);
+}
+
+/// The connections for commands, as the server numbers them.
+async fn commands_of(server: &Server) -> Vec<String> {
+    let clients: String = server.command(&["CLIENT", "LIST"]).await;
+    let commands = clients.lines().filter(|client| client.contains(":commands "));
+    commands.map(|client| client.split(' ').next().unwrap().to_owned()).collect()
 }

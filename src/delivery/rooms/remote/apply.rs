@@ -27,6 +27,9 @@ pub(crate) enum Applied {
 impl Rooms {
     /// Applies the next event of a room.
     pub(crate) fn apply(&self, event: &RoomEvent) -> Applied {
+        if let Some(remote) = &self.remote {
+            remote.progress.note();
+        }
         let Some(room) = self.registry.get(event.room.as_str()) else { return Applied::Done };
         let applied = self.registry.visit(&room, |room, state| {
             match state.distance_of(event.stamp) {

@@ -34,6 +34,7 @@ use crate::health::Health;
 use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
+use crate::progress::Progress;
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::{Epoch, Position};
 use crate::protocol::receipt::Receipt;
@@ -46,9 +47,6 @@ use entering::NewStay;
 use keeper::Unstored;
 pub(crate) use moving::MovedHere;
 
-/// How long an enter waits for the broker.
-const ENTER_WAIT: Duration = Duration::from_secs(5);
-
 /// How long a frame waits for the broker.
 const PUBLISH_WAIT: Duration = Duration::from_secs(1);
 
@@ -60,6 +58,8 @@ pub(super) struct Remote {
     next_entry: AtomicU64,
     unstored: Unstored,
     counters: Arc<Counters>,
+    /// Noted with each event that is applied.
+    progress: Arc<Progress>,
 }
 
 /// What another node needs of a member that moves to it.
@@ -73,7 +73,8 @@ impl Remote {
         let (history, unique_names) = (config.recovery.history, config.unique_names);
         // A member that moves to another node enters rooms there, too.
         let next_entry = AtomicU64::new(u64::from(broker.node()) << 32);
-        Remote { broker, history, unique_names, next_entry, unstored: Unstored::new(), counters }
+        let (unstored, progress) = (Unstored::new(), Arc::new(Progress::new()));
+        Remote { broker, history, unique_names, next_entry, unstored, counters, progress }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
@@ -241,7 +242,7 @@ impl Rooms {
             profile,
         };
         let enter = remote.broker.enter(room.id(), member, self.max_members as u64);
-        let counters = remote.counters.clone();
+        let (counters, progress) = (remote.counters.clone(), remote.progress.clone());
         let entered = async move {
             let entered = async {
                 enter.await.map_err(|error| match error {
@@ -249,12 +250,14 @@ impl Rooms {
                     NotEntered::NameTaken { anonymous } => Refused::Room(EnterError::NameTaken { anonymous }),
                     NotEntered::Unavailable => Refused::Unavailable,
                 })?;
-                outcome.await.map_err(|_| Refused::Room(EnterError::Closed))
+                // Many events may come first.
+                let outcome = progress.wait(outcome).await.ok_or(Refused::Unavailable)?;
+                outcome.map_err(|_| Refused::Room(EnterError::Closed))
             };
             let start = Instant::now();
-            let entered = timeout(ENTER_WAIT, entered).await;
+            let entered = entered.await;
             counters.broker_enter.add(start.elapsed());
-            entered.unwrap_or(Err(Refused::Unavailable))
+            entered
         };
         let stay = NewStay { entry, generation, is_rename: replaces.is_some() };
         Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Server;
+use super::node::PATIENCE;
 
 /// The server's time in ms.
 const NOW: &str =
@@ -49,8 +50,13 @@ impl Server {
 
     /// Waits until a lease is as it should be.
     pub(crate) async fn until_lease(&self, node: &str, is_so: impl Fn(Option<f64>) -> bool) {
-        while !is_so(self.lease(node).await) {
-            sleep(Duration::from_millis(10)).await;
+        let wait = async {
+            while !is_so(self.lease(node).await) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(PATIENCE, wait).await.is_err() {
+            panic!("the lease of {node} is {:?}", self.lease(node).await);
         }
     }
 

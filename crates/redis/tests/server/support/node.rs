@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tower_chat_rooms_redis::{Event, NewMember, Node, Profile, RoomEvent, Settings, Stamp};
 
 /// For what takes a moment, on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node that remembers what it hears.
 pub(crate) struct TestNode {

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,14 +21,31 @@ pub(crate) enum Way {
     Held,
     /// The same, but only for what the server sends.
     Late,
+    /// Everything arrives, but little at a time.
+    Slow,
     Closed,
 }
+
+/// So many bytes pass a slow connection in each [`SLOW_TIME`], also if the machine has much else to do.
+const SLOW_BYTES: usize = 5120;
+const SLOW_TIME: Duration = Duration::from_millis(10);
 
 /// Passes connections on to a server.
 pub(crate) struct Proxy {
     socket: PathBuf,
     target: Arc<Mutex<PathBuf>>,
     connections: Arc<Mutex<Vec<watch::Sender<Way>>>>,
+    triggers: Triggers,
+}
+
+type Triggers = Arc<Mutex<Vec<Trigger>>>;
+
+/// What a client sends, and what happens to its connection then.
+struct Trigger {
+    text: String,
+    way: Way,
+    /// Told the number of the connection.
+    sent: oneshot::Sender<usize>,
 }
 
 impl Proxy {
@@ -34,8 +53,10 @@ impl Proxy {
     pub(crate) fn start(directory: &Path, target: PathBuf) -> Proxy {
         let socket = directory.join("proxy");
         let listener = UnixListener::bind(&socket).unwrap();
-        let proxy = Proxy { socket, target: Arc::new(Mutex::new(target)), connections: Arc::default() };
+        let target = Arc::new(Mutex::new(target));
+        let proxy = Proxy { socket, target, connections: Arc::default(), triggers: Triggers::default() };
         let (target, connections) = (proxy.target.clone(), proxy.connections.clone());
+        let triggers = proxy.triggers.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let target = target.lock().unwrap().clone();
@@ -43,14 +64,19 @@ impl Proxy {
                 let way = watch::Sender::new(Way::Open);
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(
-                    from_client,
-                    to_server,
-                    way.subscribe(),
-                    &[Way::Open, Way::Mute, Way::Late],
-                ));
-                tokio::spawn(pass(from_server, to_client, way.subscribe(), &[Way::Open]));
-                connections.lock().unwrap().push(way);
+                let mut connections = connections.lock().unwrap();
+                let (number, from_here, triggers) = (connections.len(), way.clone(), triggers.clone());
+                let look = move |sent: &[u8]| {
+                    let is_sent = |trigger: &mut Trigger| contains(sent, trigger.text.as_bytes());
+                    for trigger in triggers.lock().unwrap().extract_if(.., is_sent) {
+                        from_here.send_replace(trigger.way);
+                        let _ = trigger.sent.send(number);
+                    }
+                };
+                let open = &[Way::Open, Way::Slow, Way::Mute, Way::Late];
+                tokio::spawn(pass(from_client, to_server, way.subscribe(), open, look));
+                tokio::spawn(pass(from_server, to_client, way.subscribe(), &[Way::Open, Way::Slow], |_| ()));
+                connections.push(way);
             }
         });
         proxy
@@ -63,6 +89,13 @@ impl Proxy {
     /// Leads new connections to another server.
     pub(crate) fn lead_to(&self, target: PathBuf) {
         *self.target.lock().unwrap() = target;
+    }
+
+    /// Changes what happens to a connection as soon as a client sends this text on it. Tells which connection it is.
+    pub(crate) fn set_when_sent(&self, text: impl Into<String>, way: Way) -> oneshot::Receiver<usize> {
+        let (sent, is_sent) = oneshot::channel();
+        self.triggers.lock().unwrap().push(Trigger { text: text.into(), way, sent });
+        is_sent
     }
 
     /// The number of connections that were opened so far.
@@ -81,16 +114,27 @@ async fn pass(
     mut to: impl AsyncWriteExt + Unpin,
     mut way: watch::Receiver<Way>,
     open: &'static [Way],
+    mut look: impl FnMut(&[u8]),
 ) {
     let mut until_closed = way.clone();
     let pass = async {
-        let mut buffer = vec![0; 1 << 16];
+        let (mut buffer, mut slow_until) = (vec![0; 1 << 16], Instant::now());
         while let Ok(len @ 1..) = from.read(&mut buffer).await {
+            look(&buffer[..len]);
             let is_passing = |way: &Way| !matches!(way, Way::Held | Way::Late) || open.contains(way);
             let Ok(way) = way.wait_for(is_passing).await.map(|way| *way) else { return };
-            let is_open = open.contains(&way);
-            if is_open && to.write_all(&buffer[..len]).await.is_err() {
-                return;
+            if !open.contains(&way) {
+                continue;
+            }
+            let at_once = if way == Way::Slow { SLOW_BYTES } else { buffer.len() };
+            for part in buffer[..len].chunks(at_once) {
+                if way == Way::Slow {
+                    slow_until = slow_until.max(Instant::now() - 100 * SLOW_TIME) + SLOW_TIME;
+                    sleep_until(slow_until).await;
+                }
+                if to.write_all(part).await.is_err() {
+                    return;
+                }
             }
         }
     };
@@ -98,4 +142,8 @@ async fn pass(
         () = pass => {}
         _ = until_closed.wait_for(|way| *way == Way::Closed) => {}
     }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }

@@ -1,0 +1,52 @@
+//! Calls about members and sessions. If a server starts, or many clients come back, there are thousands at a time.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::progress::Progress;
+
+/// Calls that are under way at a time. The others wait here and not in the connection to Redis, where messages and the
+/// renewal of the node's lease would have to wait for them.
+const AT_ONCE: usize = 64;
+
+/// The calls of a node, in the order in which they come.
+#[derive(Clone)]
+pub(super) struct Calls(Arc<State>);
+
+struct State {
+    places: Arc<Semaphore>,
+    /// Noted with each answer.
+    progress: Progress,
+}
+
+/// A call that is under way, until it is dropped.
+pub(super) struct Call {
+    calls: Calls,
+    /// There is always one, because the semaphore is never closed.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Calls {
+    pub(super) fn new() -> Calls {
+        let (places, progress) = (Arc::new(Semaphore::new(AT_ONCE)), Progress::new());
+        Calls(Arc::new(State { places, progress }))
+    }
+
+    /// Waits until a call may begin, for as long as it takes.
+    pub(super) async fn begin(&self) -> Call {
+        Call { calls: self.clone(), _place: self.0.places.clone().acquire_owned().await.ok() }
+    }
+
+    /// As [`Calls::begin`], while others are answered. Returns `None` if Redis cannot be reached.
+    pub(super) async fn begin_soon(&self) -> Option<Call> {
+        self.0.progress.wait(self.begin()).await
+    }
+}
+
+impl Call {
+    /// Redis has answered.
+    pub(super) fn note_answer(&self) {
+        self.calls.0.progress.note();
+    }
+}

@@ -1,0 +1,64 @@
+//! More clients enter at once than Redis can let in within a few seconds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::sleep;
+use tower_chat_rooms::{Admission, BrokerNode};
+
+use super::Server;
+use super::proxy::{COMMANDS, Proxy};
+use crate::support::{Client, enter_frame, unlimited};
+
+const CLIENTS: usize = 3000;
+const CLIENTS_PER_ROOM: usize = 50;
+
+/// Each of them waits for as long as Redis lets others in, and messages do not wait with them.
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn many_clients_enter_at_once_over_redis() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(&server, "proxy");
+    let settings = proxy.settings().lease(Duration::from_secs(10));
+    let rooms = unlimited().broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap();
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    ann.send(enter_frame("ann", "other room")).await;
+    for event in ["entered", "enter"] {
+        ann.next_of(event).await;
+    }
+
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(Client::connect_v1(&rooms, Admission::anonymous()).await.0);
+    }
+    proxy.set_slow(COMMANDS);
+    let begin = Instant::now();
+    let entered = AtomicUsize::new(0);
+    let enters = clients.iter_mut().enumerate().map(async |(n, client)| {
+        client.send(enter_frame(&format!("m{n}"), &format!("r{}", n / CLIENTS_PER_ROOM))).await;
+        client.next_of("entered").await;
+        entered.fetch_add(1, Ordering::Relaxed);
+    });
+    let most_are_waiting = || entered.load(Ordering::Relaxed) < CLIENTS / 2;
+    let message = async {
+        while entered.load(Ordering::Relaxed) == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        while most_are_waiting() {
+            ann.send(json!({"event": "message", "message": "hello"})).await;
+            // If the machine has much else to do, a message may be refused.
+            if ann.next().await["event"] == "message" {
+                return most_are_waiting();
+            }
+        }
+        false
+    };
+    let (_, is_published) = tokio::join!(join_all(enters), message);
+    assert!(begin.elapsed() > Duration::from_secs(5), "they have not waited: {:?}", begin.elapsed());
+    assert!(is_published, "a message waits behind the enters");
+    let stats = rooms.stats();
+    assert_eq!(stats.entered - stats.left, CLIENTS as u64 + 1);
+    rooms.shutdown().await;
+}
