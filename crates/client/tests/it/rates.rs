@@ -1,5 +1,7 @@
 //! The client keeps to the rates of a real server with its default settings.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tower_chat_rooms::{Admission, ChatRooms};
@@ -80,16 +82,15 @@ async fn a_connection_without_a_burst_keeps_the_order() {
         }
         let mut bob = Replaceable::new(rooms.clone()).client().name("bob").await.unwrap();
         let ann = Replaceable::from_peer(rooms.clone(), peer).client().name("ann").await.unwrap();
-        // The bucket was empty when the enter arrived.
-        assert_eq!(rooms.stats().rate_limited, 1);
         let begin = Instant::now();
         let sendings = send_all(&ann, bytes);
         assert_eq!(words(&mut bob, 128).await, (0..128).collect::<Vec<_>>(), "messages of {bytes} bytes");
         for sending in sendings {
             assert!(sending.await.is_ok());
         }
+        assert!(begin.elapsed() > Duration::from_secs(1), "{:?}: there was a burst", begin.elapsed());
         assert!(begin.elapsed().as_secs() < within, "{:?}", begin.elapsed());
-        assert_eq!(rooms.stats().rate_limited, 1);
+        assert_eq!(rooms.stats().rate_limited, 0, "the server allows the enter");
     }
 }
 
