@@ -1,6 +1,7 @@
 //! All sessions: by id, in the slots over which their heartbeats are spread, for each subprotocol; by resume
 //! token; and those without a connection by their deadline.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -131,10 +132,13 @@ impl Table {
     /// Removes the token of a session, unless it has become that of another one.
     pub(super) fn remove_token(&self, token: &ResumeToken, session: &Arc<Session>) {
         let mut tokens = self.tokens_like(token);
-        if tokens.get(token).is_some_and(|known| Arc::ptr_eq(known, session)) {
-            tokens.remove(token);
+        if let Entry::Occupied(known) = tokens.entry(*token)
+            && Arc::ptr_eq(known.get(), session)
+        {
+            known.remove();
         }
-        if tokens.is_empty() {
+        // The smallest table stays, so that few sessions that come back do not allocate it again and again.
+        if tokens.is_empty() && tokens.capacity() > 3 {
             tokens.shrink_to_fit();
         }
     }
