@@ -117,8 +117,11 @@ fn add_connections(stats: &Stats, families: &mut Vec<Family>) {
 fn add_messages(stats: &Stats, families: &mut Vec<Family>) {
     families.extend([
         counter("chat_rooms_messages", "Messages of members that were published.").is(stats.messages),
-        counter("chat_rooms_deliveries", "Frames of rooms, counted once for each member that they are sent to.")
-            .is(stats.deliveries),
+        counter(
+            "chat_rooms_deliveries",
+            "Frames of rooms, counted once for each member that they are sent to.",
+        )
+        .is(stats.deliveries),
         histogram("chat_rooms_delivery_seconds", "Time from the receipt of a message to the last write.")
             .took([(None, stats.delivery)]),
         counter("chat_rooms_frames_dropped", "Frames of rooms that clients have missed.")
@@ -146,7 +149,11 @@ fn add_sessions(stats: &Stats, families: &mut Vec<Family>) {
                 ("unavailable", stats.resume_unavailable),
             ],
         ),
-        counter("chat_rooms_frames_replayed", "Earlier frames that were sent to clients that had missed them or asked for them.").is(stats.replayed),
+        counter(
+            "chat_rooms_frames_replayed",
+            "Earlier frames that were sent to clients that had missed them or asked for them.",
+        )
+        .is(stats.replayed),
     ]);
 }
 
