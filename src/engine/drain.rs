@@ -1,7 +1,6 @@
 //! Drains a node: its connections are closed one after the other, so that their clients come back elsewhere.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +14,6 @@ use crate::admission::Admission;
 use crate::config::Drain;
 use crate::delivery::Recipient;
 use crate::engine::Engine;
-use crate::ids::ConnectionId;
 use crate::session::Session;
 use crate::sync::{Mutex, lock};
 
@@ -144,9 +142,10 @@ impl Engine {
     /// Closes all connections, and waits until they have ended.
     async fn close_evenly(&self, drain: Drain, state: &watch::Sender<State>) {
         sleep(drain.delay()).await;
-        let connections = self.connections_in_random_order();
-        let (start, schedule) = (self.context.clock.now(), Schedule::new(connections.len(), drain.window()));
-        for (n, id) in connections.into_iter().enumerate() {
+        let schedule = Schedule::new(self.admission.connections(), drain.window());
+        let start = self.context.clock.now();
+        let sessions = self.sessions.table().all_in_random_order();
+        for (n, session) in sessions.filter(|session| session.is_connected()).enumerate() {
             let elapsed = self.context.clock.now().saturating_sub(start);
             match schedule.at(n).saturating_sub(elapsed) {
                 // A timer would take a millisecond or more.
@@ -154,13 +153,14 @@ impl Engine {
                 Duration::ZERO => {}
                 wait => sleep(wait).await,
             }
-            if let Some(session) = self.sessions.table().get(id) {
-                self.drain_session(&session, state);
-            }
+            self.drain_session(&session, state);
         }
         // A connection that was accepted before the drain may open only now.
         self.admission.end_drain();
-        for session in self.sessions.table().all() {
+        for (n, session) in self.sessions.table().all().enumerate() {
+            if n > 0 && n % SESSIONS_PER_TURN == 0 {
+                yield_now().await;
+            }
             self.drain_session(&session, state);
         }
         self.admission.until_empty().await;
@@ -173,15 +173,6 @@ impl Engine {
                 state.kept += usize::from(is_kept);
             });
         }
-    }
-
-    fn connections_in_random_order(&self) -> Vec<ConnectionId> {
-        let sessions = self.sessions.table().all();
-        let mut connections: Vec<_> =
-            sessions.iter().filter(|session| session.is_connected()).map(|session| session.id()).collect();
-        let random = RandomState::new();
-        connections.sort_by_cached_key(|id| random.hash_one(id));
-        connections
     }
 }
 

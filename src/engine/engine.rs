@@ -163,7 +163,7 @@ impl Engine {
 
     /// A shutdown has begun: sets when clients come back.
     pub(super) fn spread_restart(&self) {
-        self.context.spread_restart(self.sessions.table().all().len(), self.rooms.is_remote());
+        self.context.spread_restart(self.sessions.table().len(), self.rooms.is_remote());
     }
 
     /// Ends all sessions, or leaves them to other nodes, and waits until no task of the engine is left.
@@ -173,8 +173,7 @@ impl Engine {
         self.tasks.close();
         self.rooms.close_all();
         self.spread_restart();
-        let sessions = self.sessions.table().all();
-        for (n, session) in sessions.into_iter().enumerate() {
+        for (n, session) in self.sessions.table().all().enumerate() {
             if n > 0 && n % SESSIONS_PER_TURN == 0 {
                 yield_now().await;
             }

@@ -157,7 +157,7 @@ impl Engine {
     /// Sends a frame to all connections. Returns how many are open.
     pub(crate) async fn broadcast(&self, frame: &HostFrame) -> usize {
         let mut reached = 0;
-        for (n, session) in self.sessions.table().all().iter().enumerate() {
+        for (n, session) in self.sessions.table().all().enumerate() {
             if n > 0 && n % SESSIONS_PER_TURN == 0 {
                 yield_now().await;
             }

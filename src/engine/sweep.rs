@@ -125,7 +125,10 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
         engine.rooms.trim_histories(tick);
         // A late client is checked before it is asked again.
         engine.sessions.table().in_slot(subprotocol, schedule.checked_at(tick), &mut due);
-        for session in due.drain(..) {
+        for (n, session) in due.drain(..).enumerate() {
+            if n > 0 && n % CONNECTIONS_PER_TURN == 0 {
+                yield_now().await;
+            }
             guarded(&session, Session::check_alive);
         }
         engine.sessions.table().in_slot(subprotocol, schedule.asked_at(tick), &mut due);

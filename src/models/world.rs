@@ -186,7 +186,7 @@ impl World {
         block_on(self.engine.tasks.wait());
         self.assert_consistent();
         let Engine { sessions, rooms, admission, .. } = &*self.engine;
-        assert_eq!((sessions.table().all().len(), sessions.table().with_tokens().len()), (0, 0));
+        assert_eq!((sessions.table().len(), sessions.table().with_tokens().len()), (0, 0));
         assert_eq!((rooms.len(), rooms.all().len()), (0, 0));
         assert_eq!(sessions.next_deadline(), None);
         assert_eq!((admission.connections(), admission.pending(), admission.absent()), (0, 0, 0));

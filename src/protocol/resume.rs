@@ -29,6 +29,11 @@ impl ResumeToken {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
 
+    /// By which tokens can be divided evenly.
+    pub(crate) fn random_byte(&self) -> u8 {
+        self.0[0]
+    }
+
     /// To be hashed.
     #[cfg(feature = "redis")]
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -4,7 +4,7 @@ use http::HeaderValue;
 pub(crate) use tower_chat_rooms_protocol::{SUBPROTOCOL_PLAIN as PLAIN, SUBPROTOCOL_V1 as V1};
 
 /// The subprotocol of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Subprotocol {
     /// The frames of the tutorial, and nothing else.
     Plain,

@@ -2,6 +2,7 @@
 //! token; and those without a connection by their deadline.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ pub(crate) const SLOTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 50 };
 
 type Slot = HashMap<ConnectionId, Arc<Session>>;
 
+type Tokens = HashMap<ResumeToken, Arc<Session>>;
+
+/// The tokens are divided into this many parts. One hash map of all would lock out all clients while it grows.
+const TOKEN_PARTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 64 };
+
 pub(crate) struct Table {
     /// The id of the first connection.
     first_id: ConnectionId,
@@ -26,7 +32,7 @@ pub(crate) struct Table {
     ids: AtomicU64,
     plain: Wheel,
     v1: Wheel,
-    tokens: Mutex<HashMap<ResumeToken, Arc<Session>>>,
+    tokens: Box<[Mutex<Tokens>]>,
     deadlines: Mutex<BTreeSet<(Duration, ConnectionId)>>,
 }
 
@@ -45,7 +51,7 @@ impl Table {
             ids: AtomicU64::new(0),
             plain: Wheel::new(),
             v1: Wheel::new(),
-            tokens: Mutex::default(),
+            tokens: (0..TOKEN_PARTS).map(|_| Mutex::default()).collect(),
             deadlines: Mutex::default(),
         }
     }
@@ -78,21 +84,34 @@ impl Table {
         into.extend(lock(&self.wheel(subprotocol).0[at % SLOTS].0).values().cloned());
     }
 
-    /// All sessions, each slot at its own moment.
     /// The number of sessions.
     pub(crate) fn len(&self) -> usize {
         let slots = self.plain.0.iter().chain(&self.v1.0);
         slots.map(|slot| lock(&slot.0).len()).sum()
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
-        let mut all = Vec::new();
-        for subprotocol in [Subprotocol::Plain, Subprotocol::V1] {
-            for at in 0..SLOTS {
-                self.in_slot(subprotocol, at, &mut all);
-            }
-        }
-        all
+    /// All sessions, each slot at its own moment: when the iterator gets there.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Session>> {
+        self.in_slots(slots())
+    }
+
+    /// The same in random order: the slots are in random order, and in each slot the order is that of its hash map, which is
+    /// random, too.
+    pub(crate) fn all_in_random_order(&self) -> impl Iterator<Item = Arc<Session>> {
+        let (mut slots, random) = (Vec::from_iter(slots()), RandomState::new());
+        slots.sort_by_cached_key(|slot| random.hash_one(slot));
+        self.in_slots(slots)
+    }
+
+    fn in_slots(
+        &self,
+        slots: impl IntoIterator<Item = (Subprotocol, usize)>,
+    ) -> impl Iterator<Item = Arc<Session>> {
+        slots.into_iter().flat_map(|(subprotocol, at)| {
+            let mut sessions = Vec::new();
+            self.in_slot(subprotocol, at, &mut sessions);
+            sessions
+        })
     }
 
     pub(crate) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
@@ -106,12 +125,12 @@ impl Table {
     }
 
     pub(super) fn add_token(&self, token: ResumeToken, session: &Arc<Session>) {
-        lock(&self.tokens).insert(token, session.clone());
+        self.tokens_like(&token).insert(token, session.clone());
     }
 
     /// Removes the token of a session, unless it has become that of another one.
     pub(super) fn remove_token(&self, token: &ResumeToken, session: &Arc<Session>) {
-        let mut tokens = lock(&self.tokens);
+        let mut tokens = self.tokens_like(token);
         if tokens.get(token).is_some_and(|known| Arc::ptr_eq(known, session)) {
             tokens.remove(token);
         }
@@ -121,13 +140,18 @@ impl Table {
     }
 
     pub(super) fn by_token(&self, token: &ResumeToken) -> Option<Arc<Session>> {
-        lock(&self.tokens).get(token).cloned()
+        self.tokens_like(token).get(token).cloned()
+    }
+
+    /// The part that a token belongs to.
+    fn tokens_like(&self, token: &ResumeToken) -> MutexGuard<'_, Tokens> {
+        lock(&self.tokens[token.random_byte() as usize % TOKEN_PARTS])
     }
 
     /// The sessions that tokens belong to.
     #[cfg(feature = "test-util")]
     pub(crate) fn with_tokens(&self) -> Vec<Arc<Session>> {
-        lock(&self.tokens).values().cloned().collect()
+        self.tokens.iter().flat_map(|tokens| Vec::from_iter(lock(tokens).values().cloned())).collect()
     }
 
     /// Keeps a session until this time. Returns whether no other one ends before it.
@@ -158,6 +182,11 @@ impl Table {
             Subprotocol::V1 => &self.v1,
         }
     }
+}
+
+/// All slots.
+fn slots() -> impl Iterator<Item = (Subprotocol, usize)> {
+    [Subprotocol::Plain, Subprotocol::V1].into_iter().flat_map(|of| (0..SLOTS).map(move |at| (of, at)))
 }
 
 impl Wheel {

@@ -102,7 +102,8 @@ impl Keys {
     /// What all names begin with.
     ///
     /// Scripts about sessions make the names of further keys of it: `token:` and a token, the id of the session with this
-    /// token; `closed:` and an id, for some time the process of the node that has closed this session. Scripts about batches
+    /// token; `closed:` and an id, for some time the process of the node that has closed this session; `kept:` and a fenced
+    /// node, for how long after its fence all of its sessions are kept. Scripts about batches
     /// make `batches:`, `missing:` and `late:`, each with a room, for a day after the room's latest batch.
     pub(crate) fn tag(&self) -> &str {
         &self.tag

@@ -25,6 +25,8 @@ pub(crate) const BATCH: usize = 100;
 #[derive(Debug, Default)]
 struct Kept {
     until: HashMap<(String, String), Instant>,
+    /// Until when that is so in all rooms of a node: even the list of its rooms may be long.
+    rooms_until: HashMap<String, Instant>,
     /// The same, for the sessions of its users.
     users_until: HashMap<String, Instant>,
 }
@@ -47,6 +49,7 @@ impl Inner {
             sleep(beat / 2 + random::up_to(beat / 2)).await;
             let Ok(nodes) = self.fence().await else { continue };
             kept.until.retain(|(node, _), _| nodes.contains(node));
+            kept.rooms_until.retain(|node, _| nodes.contains(node));
             kept.users_until.retain(|node, _| nodes.contains(node));
             for node in nodes {
                 // Its own incarnations are the business of `keep_lease`.
@@ -76,6 +79,18 @@ impl Inner {
 
     /// Removes a batch of each room, and tells the host.
     async fn reap_node(&self, node: &str, kept: &mut Kept) -> Result<(), Unavailable> {
+        if kept.rooms_until.get(node).is_none_or(|until| Instant::now() >= *until)
+            && !self.reap_rooms(node, kept).await?
+        {
+            return Ok(());
+        }
+        // Users go offline after their members have left.
+        self.reap_lost_users(node, kept).await?;
+        self.forget(node, Forget::IfFenced).await
+    }
+
+    /// Returns false if more members are to be removed.
+    async fn reap_rooms(&self, node: &str, kept: &mut Kept) -> Result<bool, Unavailable> {
         let mut is_done = true;
         for room in self.rooms_of(node).await? {
             let place = (node.to_owned(), room.clone());
@@ -92,12 +107,13 @@ impl Inner {
                 self.hub.member_lost(&room, member, profile, is_hidden, stamp);
             }
         }
-        // Users go offline after their members have left.
-        if !is_done {
-            return Ok(());
+        // Where the time is over, nobody of the node is left.
+        let now = Instant::now();
+        let kept_rooms = kept.until.iter().filter(|((of, _), until)| of == node && **until > now);
+        if let Some(until) = kept_rooms.map(|(_, until)| *until).min().filter(|_| is_done) {
+            kept.rooms_until.insert(node.to_owned(), until);
         }
-        self.reap_lost_users(node, kept).await?;
-        self.forget(node, Forget::IfFenced).await
+        Ok(is_done)
     }
 
     /// Ends a batch of the sessions of users, and tells the host.

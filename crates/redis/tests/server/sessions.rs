@@ -122,6 +122,45 @@ async fn a_session_outlives_its_node() {
     assert!(nodes[0].starts_with("b@"), "the lost node is forgotten");
 }
 
+/// Each node looked at all of them at each beat, which kept Redis busy if there were thousands.
+#[tokio::test]
+async fn the_sessions_of_a_lost_node_are_looked_at_only_once() {
+    let server = Server::start().await;
+    let (a, b, c) = (node(&server, "a").await, node(&server, "b").await, node(&server, "c").await);
+    for n in 0..20 {
+        let session = open(&a, &format!("t{n}"), WINDOW).await;
+        a.enter("r", member(&format!("m{n}")).session(&session), None).await.unwrap();
+    }
+    drop(a);
+    while server.command::<Vec<String>>(&["KEYS", "*kept*"]).await.is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let looks = async || {
+        let stats: String = server.command(&["INFO", "commandstats"]).await;
+        let calls =
+            |line: &str| Some(line.strip_prefix("cmdstat_hgetall:calls=")?.split(',').next()?.to_owned());
+        stats.lines().find_map(calls)
+    };
+    let before = looks().await;
+    for _ in 0..10 {
+        let beat = async || server.command::<String>(&["GET", "{chat}:beat"]).await;
+        let last = beat().await;
+        while beat().await == last {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+    assert_eq!(looks().await, before);
+    // They can be resumed all the same, and the lost node is forgotten when none is left.
+    for n in 0..20 {
+        b.resume(&format!("t{n}"), &format!("u{n}"), "ann").await.unwrap();
+    }
+    while server.command::<Vec<String>>(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await.len() > 2 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(server.command::<Vec<String>>(&["KEYS", "*kept*"]).await.is_empty());
+    drop(c);
+}
+
 #[tokio::test]
 async fn a_session_that_nobody_resumes_ends_with_its_window() {
     let server = Server::start().await;
