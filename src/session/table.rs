@@ -23,7 +23,7 @@ type Slot = HashMap<ConnectionId, Arc<Session>>;
 
 type Tokens = HashMap<ResumeToken, Arc<Session>>;
 
-/// The tokens are divided into this many parts. One hash map of all would lock out all clients while it grows.
+/// The tokens are divided into this many parts. With a single hash map, all clients would wait while it grows.
 const TOKEN_PARTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 64 };
 
 pub(crate) struct Table {
@@ -91,13 +91,12 @@ impl Table {
         slots.map(|slot| lock(&slot.0).len()).sum()
     }
 
-    /// All sessions, each slot at its own moment: when the iterator gets there.
+    /// All sessions. Each slot is read when the iterator gets there.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Session>> {
         self.in_slots(slots())
     }
 
-    /// The same in random order: the slots are in random order, and in each slot the order is that of its hash map, which is
-    /// random, too.
+    /// The same in random order: the slots are in random order, and the order in each slot is the random one of its hash map.
     pub(crate) fn all_in_random_order(&self) -> impl Iterator<Item = Arc<Session>> {
         let (mut slots, random) = (Vec::from_iter(slots()), RandomState::new());
         slots.sort_by_cached_key(|slot| random.hash_one(slot));
@@ -147,7 +146,7 @@ impl Table {
         self.tokens_like(token).get(token).cloned()
     }
 
-    /// The part that a token belongs to.
+    /// The part to which a token belongs.
     fn tokens_like(&self, token: &ResumeToken) -> MutexGuard<'_, Tokens> {
         lock(&self.tokens[token.random_byte() as usize % TOKEN_PARTS])
     }
