@@ -231,11 +231,11 @@ impl ChatRoomsBuilder {
     /// server stores them together. Rooms do not wait for each other, and enters and leaves do not wait. [Transient
     /// events](ChatRoomsBuilder::transient_events) and direct messages are not stored.
     ///
-    /// A connection waits for the store between two of its messages: the server takes the next one when the last one is
-    /// stored. So one connection sends about one message per append, which for a database that waits for its disk may
-    /// be a few hundred per second, and messages of different connections are stored together. A program that has to
-    /// send more uses several connections, or [`Keep::Behind`], or sends as the host ([`send`](crate::ChatRooms::send)),
-    /// which need not wait.
+    /// With [`Keep::First`], the server takes a connection's next message when it has stored the last one. So one
+    /// connection can send one message per append, for example a few hundred per second if the database waits for its
+    /// disk. Messages of different connections are stored together. If a program has to send more, let it use several
+    /// connections, use [`Keep::Behind`], or send the messages as the host ([`send`](crate::ChatRooms::send)), which
+    /// need not wait.
     ///
     /// If the store fails or takes longer than [`store_timeout`](Timeouts::store_timeout), the sender gets the error
     /// `unavailable`. The clients of this project then send the message again. If the store already has the message, it
@@ -249,8 +249,8 @@ impl ChatRoomsBuilder {
     ///
     /// The server reads messages from the room's [`history`](Recovery::history) if they are there. With
     /// [`Keep::Behind`], set a history that is long enough. Otherwise, a client that enters may miss messages that are
-    /// not stored yet. Set one also for very busy rooms: without it and without a broker, the server reads up to three
-    /// times when a client enters, and if the room has had further frames each time, the client gets no messages.
+    /// not stored yet. Very busy rooms also need a history: without it and without a broker, the server reads up to three
+    /// times when a client enters. If the room gets another frame during each attempt, the client gets no messages.
     ///
     /// For a client's message, the key is the client's `cid` together with the id of its user, if it is authenticated.
     /// For a message of yours, it is the key of [`send_once`](crate::ChatRooms::send_once).
@@ -301,8 +301,8 @@ impl ChatRoomsBuilder {
     ///
     /// While the broker cannot be reached, connections stay open. A message waits up to one second. Then its sender
     /// gets the error `unavailable`, and sends it again. An enter waits up to five seconds. Then the connection is
-    /// closed with 1013, and the client comes back later. If thousands of clients enter at once, each of them waits for
-    /// as long as the broker lets others in, but at most half a minute. If events of a room are lost, for example
+    /// closed with 1013, and the client comes back later. If thousands of clients enter at once, an enter waits while the
+    /// broker answers other enters, but not longer than about half a minute. If events of a room are lost, for example
     /// because the broker was restarted, the room's members are disconnected with 1012. Their clients come back, spread
     /// over some time, and learn that messages may be missing.
     ///
@@ -381,10 +381,10 @@ impl ChatRoomsBuilder {
     /// - With a [store](ChatRoomsBuilder::store), a message kept [`Behind`](crate::Keep::Behind) or
     ///   [`Never`](crate::Keep::Never) waits while another node has its turn at storing messages of the room. A message
     ///   kept `Behind` is stored by its node without a turn. Until it is stored, other nodes have it only in their
-    ///   [`history`](Recovery::history). If a client enters while others send, it may get the same message from the
-    ///   store and as a frame of the room, under one id. Without a history, its answer may wait for the store for
-    ///   another second. Messages of a `RedisPublisher`, or of programs in other languages, are not stored. A message
-    ///   of yours for a room without members is refused, and not stored.
+    ///   [`history`](Recovery::history). If a client enters while others send, it may get the same message twice, from
+    ///   the store and as a frame of the room. Both have the same id. Without a history, the answer to its enter may
+    ///   wait another second for the store. Messages of a `RedisPublisher`, or of programs in other languages, are not
+    ///   stored. If you send a message to a room without members, it is refused and not stored.
     /// - A client that reads slowly slows down only the senders on its own node. Senders on other nodes may send more
     ///   than it can read, so its [`SlowConsumer`] policy applies earlier.
     /// - A transient frame may arrive up to some milliseconds after a later message of its sender.

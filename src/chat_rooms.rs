@@ -251,9 +251,9 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     ///
-    /// If the members should get a message first, await it, because with a [broker](ChatRoomsBuilder::broker) or a
-    /// [store](ChatRoomsBuilder::store) it is published only some time after the call of [`send`](Self::send):
-    /// `rooms.send(room, &goodbye)?.await?`.
+    /// To send the members a message before, await it: `rooms.send(room, &goodbye)?.await?`. With a
+    /// [broker](ChatRoomsBuilder::broker) or a [store](ChatRoomsBuilder::store), [`send`](Self::send) returns before the
+    /// message is published.
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
         self.engine.remove_elsewhere(Command::CloseRoom(room.as_ref()));
         self.engine.close_room(room.as_ref()).members

@@ -1,4 +1,4 @@
-//! Distinguishes a long queue from one that stands still.
+//! Distinguishes a long queue from a queue that does not move.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::sync::{Mutex, lock};
 
-/// When something went on for the last time.
+/// When there was progress for the last time.
 pub(crate) struct Progress(Mutex<Option<Instant>>);
 
 impl Progress {
-    /// How long an enter or a resumption waits while nothing goes on.
+    /// How long an enter or a resumption waits without progress.
     pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// How long it waits at most.
+    /// How long it waits in total.
     const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
     pub(crate) fn new() -> Progress {
         Progress(Mutex::default())
     }
 
-    /// Something goes on.
+    /// There is progress.
     pub(crate) fn note(&self) {
         *lock(&self.0) = Some(Instant::now());
     }
 
-    /// Waits for a future. Returns `None` if nothing goes on for [`Progress::PATIENCE`], or after half a minute.
+    /// Waits for a future. Returns `None` if there is no progress for [`Progress::PATIENCE`], or after half a minute.
     pub(crate) async fn wait<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         let start = Instant::now();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_ends_if_nothing_goes_on() {
+    async fn a_wait_ends_without_progress() {
         let (progress, start) = (Progress::new(), Instant::now());
         assert_eq!(progress.wait(sleep(PATIENCE / 2)).await, Some(()));
         progress.note();
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_goes_on_while_something_goes_on_but_not_for_ever() {
+    async fn a_wait_lasts_while_there_is_progress_but_not_forever() {
         let progress = Progress::new();
         for (wait, output) in [(3 * PATIENCE, Some(())), (2 * Progress::LONGEST_WAIT, None)] {
             let start = Instant::now();

@@ -48,7 +48,7 @@ pub(super) fn stats(engine: &Engine, query: Query) -> Result<Value, Refused> {
     Ok(stats_json(engine.stats()))
 }
 
-/// A field that is not used here would be reported by the compiler.
+/// The compiler reports a field that is not used here.
 fn stats_json(stats: Stats) -> Value {
     let Stats {
         connections,

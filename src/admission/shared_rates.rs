@@ -17,7 +17,7 @@ const MAX_KEYS: usize = 65_536;
 /// This many connections of one address may start with full token buckets in one burst ...
 const BURSTS: u32 = 256;
 
-/// ... and this many more per minute. The others start with just enough to come back.
+/// ... and this many more per minute. The others start with fewer tokens, enough to come back.
 const BURSTS_PER_MINUTE: u32 = 30;
 
 /// Who a rate applies to.

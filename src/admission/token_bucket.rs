@@ -48,7 +48,7 @@ impl TokenBucket {
         bucket
     }
 
-    /// A bucket that holds this much, or as much as it can.
+    /// A bucket with this many tokens, or a full bucket if it holds fewer.
     pub(crate) fn with(left: u32, rate: Rate, now: Duration) -> TokenBucket {
         TokenBucket { left: left.min(rate.burst), ..TokenBucket::new(rate, now) }
     }

@@ -198,8 +198,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
 
     /// Enters a member, unless the room has this many members already, hidden ones included, or another one has its name.
     /// A member that replaces another one enters even if the room is full. From the event of its enter on, this node hears
-    /// the room. While the broker answers others, an enter waits for its turn. If the broker cannot be reached for
-    /// [`Progress::PATIENCE`], it fails. A caller that drops the future must call [`RemoteBroker::leave`].
+    /// the room. An enter waits while the broker answers other calls, and fails if it does not answer any call for
+    /// [`Progress::PATIENCE`]. A caller that drops the future must call [`RemoteBroker::leave`].
     ///
     /// [`Progress::PATIENCE`]: crate::progress::Progress::PATIENCE
     fn enter(

@@ -16,8 +16,9 @@ use crate::protocol::receipt::Receipt;
 ///
 /// Await it to learn the message's id and position. In a single process without a store, they are known immediately.
 /// With a [broker](crate::ChatRoomsBuilder::broker) or a [store](crate::ChatRoomsBuilder::store), the future waits for
-/// its answer, and fails with [`SendError::Unavailable`] if there is no answer. When it is ready, members of this node
-/// have got the message before anything that you do next, such as closing the room.
+/// its answer, and fails with [`SendError::Unavailable`] if there is no answer. With a broker, it then waits, for at most
+/// a second, until the message has arrived at this node. So the members on this node get the message before they notice
+/// what you do next, such as closing the room.
 #[derive(Debug)]
 pub struct Sending(State);
 

@@ -9,8 +9,8 @@ pub enum Keep {
     /// be stored within [`store_timeout`](crate::Timeouts::store_timeout), the sender gets the error `unavailable`, and
     /// the clients of this project send it again.
     ///
-    /// The server takes the next message of the same connection only when this one is stored. So a single connection
-    /// sends about one message per append, however many it has sent without waiting.
+    /// The server takes the next message of the same connection only when it has stored this one. So a connection can
+    /// send one message per append, even if its client does not wait for acknowledgements.
     #[default]
     First,
     /// The members get the message at once, and it is stored afterwards. If the store fails for long, or if the server

@@ -40,8 +40,9 @@ options! {
         /// If it takes longer to store a message, the sender gets the error `unavailable`, and sends it again. See
         /// [`ChatRoomsBuilder::store`](crate::ChatRoomsBuilder::store).
         ///
-        /// The server logs an error of the store, and tries again as long as there is time left. So let the store fail
-        /// in less than half of this time if its database cannot be reached, as those of `tower-chat-rooms-store` do.
+        /// If the store fails before this time is over, the server logs the error and tries again. So if its database
+        /// cannot be reached, your store should fail in less than half of this time. Otherwise, the log does not say
+        /// why it has failed.
         store_timeout: Duration = Duration::from_secs(5);
 
         /// Time for the closing handshake.

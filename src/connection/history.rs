@@ -24,10 +24,10 @@ use crate::store::PageRange;
 /// The most messages from the store that a client gets because it has missed them.
 const MAX_MISSED: usize = 500;
 
-/// How many times messages are read again because the room has had further ones meanwhile.
+/// How many times messages are read, because the room may get further frames meanwhile.
 const READS: usize = 3;
 
-/// How long the store may take if messages are read when the client has entered. Until then, the frames of the room wait.
+/// How long the store may take if messages are read after the client has entered. Frames of the room wait meanwhile.
 const READ_AGAIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Returns the part of the requested frames that the client may receive. A returning member may receive everything that
@@ -88,8 +88,8 @@ async fn may_read(
     waiting::ask(connection, Hook::MayRead, async { policy.may_read(&request).await }).await
 }
 
-/// Reads messages from the store for a client that is about to enter, as far as the room does not have them. `last_id` is that
-/// of the latest message that the client has.
+/// Reads messages from the store for a client that is about to enter, if the room does not have them in memory. `last_id`
+/// is the id of the latest message that the client has.
 pub(super) async fn read_ahead(
     connection: &mut Connection,
     room: &RoomId,
@@ -113,9 +113,9 @@ pub(super) async fn read_ahead(
     Ok(latest)
 }
 
-/// Reads the messages again for a client that has entered, if the room has had further frames between `read` and the enter
-/// that it does not have in memory. Later frames of the room wait meanwhile, so nothing is missing in between. `None` if
-/// `read` is good enough, or if there is nothing better.
+/// Reads the messages again for a client that has entered, if frames between `read` and the enter would be missing. Later
+/// frames of the room wait meanwhile, so no frame is missing. Returns `None` if `read` is complete, or if the store does
+/// not answer in time.
 pub(super) async fn read_again(
     connection: &mut Connection,
     room: &RoomId,
@@ -137,7 +137,7 @@ pub(super) async fn read_again(
     Ok(waiting::watch(connection, again).await?.ok().and_then(Result::ok))
 }
 
-/// After which message the client wants messages from the store, and how many at most; `None` if it wants none.
+/// The message after which the client wants messages from the store, and how many at most. `None` if it wants none.
 fn to_read(
     rooms: &Rooms,
     room: &RoomId,

@@ -174,8 +174,8 @@ async fn enter_again(
     Ok(connection.attachment().answer_enter_again(again, replay_request, from_store, slow)?)
 }
 
-/// Enters a room: at once, or when the broker that several nodes share has given the enter its place. `read` are the messages
-/// that were read from the store before.
+/// Enters a room. With a broker that several nodes share, waits until the enter has its place in the room's order. `read`
+/// has the messages that were read from the store before.
 async fn carry_out(
     connection: &mut Connection,
     command: &EnterCommand<'_>,

@@ -12,8 +12,8 @@ use crate::protocol::subprotocol::Subprotocol;
 /// Bytes of an answer to a heartbeat. One that is longer counts as a message.
 pub(super) const MAX_PONG: usize = 128;
 
-/// How many messages a connection that starts without a burst may send at once: a token, a resume, and enters of as many
-/// rooms as a client may be in by default. Otherwise a client that comes back would be refused.
+/// How many messages a connection that starts without a burst may send at once: a token, a resume, and the enters of as
+/// many rooms as a client may be in by default. With fewer, a client that comes back would be refused.
 const RETURN: u32 = 66;
 
 /// Bytes of each of these messages on average.
@@ -51,7 +51,7 @@ pub(super) struct Exceeded {
 }
 
 impl RateLimiter {
-    /// `is_fresh` allows a burst at the start. Without it, a client can do no more than to come back.
+    /// `is_fresh` allows a burst at the start. Without it, a client can send just enough to come back to its rooms.
     pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol, is_fresh: bool) -> RateLimiter {
         let (limits, now) = (&context.config.rate_limits, context.clock.now());
         let of = |rate, without_burst| match is_fresh {

@@ -99,7 +99,7 @@ pub(crate) struct Pending {
     plain: Run<Vec<u8>>,
     v1: Run<Vec<u8>>,
     in_flight: Option<Batch>,
-    /// Frames that wait, each counted once for every member that it is for.
+    /// Waiting frames, each counted once for every member that it is sent to.
     deliveries: u64,
     /// When the first waiting message whose delivery is measured was received.
     received: Option<Duration>,
@@ -168,7 +168,7 @@ impl Pending {
         let num = decimal(stamp.num, &mut digits);
         self.seq = stamp.seq;
         let before = stamp.seq - 1;
-        // Counted here, because members that enter before it is delivered do not get it.
+        // Counted here, because members that enter before the delivery do not get the frame.
         self.deliveries += u64::from(self.audience.plain) + u64::from(self.audience.v1);
         // A run has no holes: once begun, it continues until it is taken.
         if let Some(bytes) = self.plain.begin(before, self.audience.plain > 0) {

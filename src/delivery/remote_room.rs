@@ -33,7 +33,7 @@ pub(super) struct RemoteRoom {
     told_profiles: HashMap<ConnectionId, Profile>,
     /// While a member has left that enters again with the next event: the counts before.
     counts_before: Option<Counts>,
-    /// Events that the host waits for. It goes on when the sender is dropped.
+    /// Events that the host waits for. It stops waiting when the sender is dropped.
     awaited: Vec<(Position, oneshot::Sender<()>)>,
 }
 
@@ -322,8 +322,8 @@ impl RoomState {
         }
     }
 
-    /// Completes when the event at this position has arrived here, even if it is missed. `None` if there is nothing to wait
-    /// for.
+    /// The receiver completes when the event at this position, or a later one, has arrived here. Returns `None` if there is
+    /// nothing to wait for.
     pub(super) fn arrival_of(&mut self, at: Position) -> Option<oneshot::Receiver<()>> {
         let latest = self.position();
         let remote = self.remote.as_mut().filter(|remote| remote.is_following)?;
@@ -335,7 +335,7 @@ impl RoomState {
         Some(arrival)
     }
 
-    /// Events have arrived.
+    /// Ends the waiting for events that have arrived.
     pub(super) fn note_arrivals(&mut self) {
         let latest = self.position();
         if let Some(remote) = &mut self.remote

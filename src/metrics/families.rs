@@ -70,11 +70,11 @@ fn add_state(stats: &Stats, families: &mut Vec<Family>) {
         gauge("chat_rooms_send_queue_bytes", "Bytes that wait in send queues.")
             .in_unit(BYTES)
             .is(stats.queued_bytes),
-        gauge("chat_rooms_connections_behind", "Connections in whose send queues something waits.")
+        gauge("chat_rooms_connections_behind", "Connections whose send queues are not empty.")
             .is(stats.behind),
         gauge("chat_rooms_draining", "1 if a drain or a shutdown has begun, otherwise 0.")
             .is(stats.is_draining.into()),
-        gauge("chat_rooms_drain_connections", "Connections that a drain or a shutdown has yet to close.")
+        gauge("chat_rooms_drain_connections", "Connections that a drain or a shutdown still has to close.")
             .is(stats.draining as u64),
     ]);
 }
@@ -117,8 +117,11 @@ fn add_connections(stats: &Stats, families: &mut Vec<Family>) {
 fn add_messages(stats: &Stats, families: &mut Vec<Family>) {
     families.extend([
         counter("chat_rooms_messages", "Messages of members that were published.").is(stats.messages),
-        counter("chat_rooms_deliveries", "Frames of rooms, counted once for each member that they were for.")
-            .is(stats.deliveries),
+        counter(
+            "chat_rooms_deliveries",
+            "Frames of rooms, counted once for each member that they are sent to.",
+        )
+        .is(stats.deliveries),
         histogram("chat_rooms_delivery_seconds", "Time from the receipt of a message to the last write.")
             .took([(None, stats.delivery)]),
         counter("chat_rooms_frames_dropped", "Frames of rooms that clients have missed.")
@@ -146,7 +149,11 @@ fn add_sessions(stats: &Stats, families: &mut Vec<Family>) {
                 ("unavailable", stats.resume_unavailable),
             ],
         ),
-        counter("chat_rooms_frames_replayed", "Frames that were sent again to clients.").is(stats.replayed),
+        counter(
+            "chat_rooms_frames_replayed",
+            "Earlier frames that were sent to clients that had missed them or asked for them.",
+        )
+        .is(stats.replayed),
     ]);
 }
 

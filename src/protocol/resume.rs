@@ -29,7 +29,7 @@ impl ResumeToken {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
 
-    /// By which tokens can be divided evenly.
+    /// A byte that divides tokens evenly.
     pub(crate) fn random_byte(&self) -> u8 {
         self.0[0]
     }

@@ -1,4 +1,4 @@
-//! Calls about members and sessions. If a server starts, or many clients come back, there are thousands at a time.
+//! Calls about members and sessions. There are thousands at a time if many clients enter or come back.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::progress::Progress;
 
-/// Calls that are under way at a time. The others wait here and not in the connection to Redis, where messages and the
-/// renewal of the node's lease would have to wait for them.
+/// How many calls are under way at a time. The others wait here. In the connection to Redis, messages and the renewal of
+/// the node's lease would have to wait for them.
 const AT_ONCE: usize = 64;
 
 /// The calls of a node, in the order in which they come.
@@ -16,14 +16,14 @@ pub(super) struct Calls(Arc<State>);
 
 struct State {
     places: Arc<Semaphore>,
-    /// Noted with each answer.
+    /// Notes each answer.
     progress: Progress,
 }
 
 /// A call that is under way, until it is dropped.
 pub(super) struct Call {
     calls: Calls,
-    /// There is always one, because the semaphore is never closed.
+    /// Never `None`, because the semaphore is never closed.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -38,7 +38,7 @@ impl Calls {
         Call { calls: self.clone(), _place: self.0.places.clone().acquire_owned().await.ok() }
     }
 
-    /// As [`Calls::begin`], while others are answered. Returns `None` if Redis cannot be reached.
+    /// As [`Calls::begin`], but returns `None` if Redis has not answered any call for a while.
     pub(super) async fn begin_soon(&self) -> Option<Call> {
         self.0.progress.wait(self.begin()).await
     }

@@ -1,6 +1,6 @@
-//! What holds for every broker, with a real Redis server: `cargo test --lib --features redis -- --ignored redis`.
+//! The suite for all brokers, with a real Redis server: `cargo test --lib --features redis -- --ignored redis`.
 //!
-//! `redis-server` must be installed, or another one be named in the environment variable `CHAT_REDIS_SERVER`.
+//! It needs `redis-server`, or another server that the environment variable `CHAT_REDIS_SERVER` names.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -44,7 +44,7 @@ impl Drop for Server {
     }
 }
 
-/// A node that is lost does nothing any more. Redis learns of it later than its batch ends.
+/// A lost node does nothing any more. Its batch ends before its lease does.
 async fn redis() -> RemoteNodes<Server> {
     let server = Server::start();
     RemoteNodes::new([server.node().await, server.node().await], server, |_, _| {}).await

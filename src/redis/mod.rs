@@ -188,7 +188,7 @@ impl RedisBroker {
         Box::pin(async { called.await.ok().and_then(Result::ok).ok_or(Unavailable) })
     }
 
-    /// Calls the node about a member or a session, as soon as it is the call's turn, and not too many others are under way.
+    /// Calls the node about a member or a session, when it is the call's turn and not too many calls are under way.
     fn call_in<F>(
         &self,
         mut turn: Turn<ConnectionId>,

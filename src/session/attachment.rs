@@ -191,7 +191,7 @@ impl Attachment {
         self.sessions.memberships().enter_again(&self.session, self.generation, room, replay_request)
     }
 
-    /// Sends the client the answer, unless it was removed from the room meanwhile.
+    /// Sends the answer to the client, unless it was removed from the room meanwhile.
     pub(crate) fn answer_enter_again(
         &self,
         again: EnteredAgain,

@@ -34,7 +34,7 @@ impl<'a> FromStore<'a> {
         FromStore { messages, now: rooms.has_store().then(|| SystemTime::now() - margin) }
     }
 
-    /// With these messages, if there are any, instead of those that were read before.
+    /// Replaces the messages that were read before, if there are later ones.
     pub(crate) fn or(self, later: Option<&'a ReadAhead>) -> FromStore<'a> {
         FromStore { messages: later.or(self.messages), ..self }
     }

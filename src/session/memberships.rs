@@ -49,7 +49,7 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) profile: ProfileKeys<'a>,
 }
 
-/// A client that has entered a room again. Its answer is yet to be sent.
+/// A client that has entered a room again. The answer still has to be sent.
 pub(crate) struct EnteredAgain {
     membership: Arc<Membership>,
     outcome: EnterOutcome,
@@ -297,7 +297,7 @@ impl Memberships {
         Ok(Some(EnteredAgain { membership, outcome }))
     }
 
-    /// Sends a client that has entered again the requested frames. Returns its membership; `None` if it has ended meanwhile.
+    /// Sends the requested frames to a client that has entered again. Returns its membership, or `None` if that has ended.
     pub(super) fn answer_enter_again(
         &self,
         session: &Arc<Session>,
@@ -307,7 +307,7 @@ impl Memberships {
         from_store: FromStore<'_>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
-        // Until the answer is written, so that the notice of a removal from the room follows it.
+        // Locked until the answer is written, so that the notice of a removal from the room comes after it.
         let state = session.state_of(generation)?;
         let current = state.memberships.find(membership.room.id().as_str());
         if !current.is_some_and(|current| Arc::ptr_eq(current, &membership)) {

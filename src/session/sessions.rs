@@ -500,7 +500,7 @@ impl Sessions {
         if let Some(user) = state.user.clone().filter(|_| std::mem::take(&mut state.is_of_user)) {
             match self.events {
                 Some(_) => self.users.leave_behind(user.id(), session.id()),
-                // Nothing is announced.
+                // Nothing is announced without `RoomEvents`.
                 None => self.users.remove(user.id(), session.id()),
             }
         }

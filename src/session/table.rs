@@ -1,6 +1,7 @@
 //! All sessions: by id, in the slots over which their heartbeats are spread, for each subprotocol; by resume
 //! token; and those without a connection by their deadline.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ type Slot = HashMap<ConnectionId, Arc<Session>>;
 
 type Tokens = HashMap<ResumeToken, Arc<Session>>;
 
-/// The tokens are divided into this many parts. One hash map of all would lock out all clients while it grows.
+/// The tokens are divided into this many parts. With a single hash map, all clients would wait while it grows.
 const TOKEN_PARTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 64 };
 
 pub(crate) struct Table {
@@ -90,13 +91,12 @@ impl Table {
         slots.map(|slot| lock(&slot.0).len()).sum()
     }
 
-    /// All sessions, each slot at its own moment: when the iterator gets there.
+    /// All sessions. Each slot is read when the iterator gets there.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Session>> {
         self.in_slots(slots())
     }
 
-    /// The same in random order: the slots are in random order, and in each slot the order is that of its hash map, which is
-    /// random, too.
+    /// The same in random order: the slots are in random order, and the order in each slot is the random one of its hash map.
     pub(crate) fn all_in_random_order(&self) -> impl Iterator<Item = Arc<Session>> {
         let (mut slots, random) = (Vec::from_iter(slots()), RandomState::new());
         slots.sort_by_cached_key(|slot| random.hash_one(slot));
@@ -131,10 +131,13 @@ impl Table {
     /// Removes the token of a session, unless it has become that of another one.
     pub(super) fn remove_token(&self, token: &ResumeToken, session: &Arc<Session>) {
         let mut tokens = self.tokens_like(token);
-        if tokens.get(token).is_some_and(|known| Arc::ptr_eq(known, session)) {
-            tokens.remove(token);
+        if let Entry::Occupied(known) = tokens.entry(*token)
+            && Arc::ptr_eq(known.get(), session)
+        {
+            known.remove();
         }
-        if tokens.is_empty() {
+        // The smallest table stays, so that few sessions that come back do not allocate it again and again.
+        if tokens.is_empty() && tokens.capacity() > 3 {
             tokens.shrink_to_fit();
         }
     }
@@ -143,7 +146,7 @@ impl Table {
         self.tokens_like(token).get(token).cloned()
     }
 
-    /// The part that a token belongs to.
+    /// The part to which a token belongs.
     fn tokens_like(&self, token: &ResumeToken) -> MutexGuard<'_, Tokens> {
         lock(&self.tokens[token.random_byte() as usize % TOKEN_PARTS])
     }

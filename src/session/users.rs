@@ -84,7 +84,7 @@ impl Users {
         forget_if_gone(&mut shard, user);
     }
 
-    /// As [`Users::remove`], for a session whose begin is announced here, and whose end another node announces.
+    /// As [`Users::remove`], for a session whose beginning this node announces and whose end another node announces.
     pub(super) fn leave_behind(&self, user: &str, session: ConnectionId) {
         if let Some(presence) = self.shard(user).get_mut(user) {
             presence.left_behind += 1;

@@ -33,7 +33,7 @@ pub struct Stats {
     pub sessions: usize,
     /// Different users who have sessions on this node.
     pub users: usize,
-    /// Connections that a [drain](crate::ChatRooms::drain) or a shutdown has yet to close. 0 before it.
+    /// Connections that a [drain](crate::ChatRooms::drain) or a shutdown still has to close. 0 before it.
     pub draining: usize,
     /// Whether a drain or a shutdown has begun.
     pub is_draining: bool,
@@ -77,7 +77,7 @@ pub struct Stats {
     pub sent_bytes: u64,
     /// Bytes that wait in send queues now, replays included.
     pub queued_bytes: u64,
-    /// Connections in whose send queues something waits now.
+    /// Connections whose send queues are not empty now.
     pub behind: u64,
     /// How long it took from the receipt of a message until it was written to the last member of its room on this node.
     /// A message in a send queue counts as written. One in [`MESSAGES_PER_SAMPLE`](Stats::MESSAGES_PER_SAMPLE) is
@@ -99,7 +99,7 @@ pub struct Stats {
     pub not_resumed: u64,
     /// Requests to resume a session that failed because the [broker](crate::ChatRoomsBuilder::broker) could not be reached.
     pub resume_unavailable: u64,
-    /// Frames that were sent again to clients because these had missed them, or had asked for the history.
+    /// Earlier frames that were sent to clients that had missed them or had asked for the history.
     pub replayed: u64,
     /// Frames that exceeded a rate ([`RateLimits`](crate::RateLimits)).
     pub rate_limited: u64,
@@ -107,7 +107,7 @@ pub struct Stats {
     pub flooded: u64,
     /// Connections closed because of too many failed authentications.
     pub auth_failed: u64,
-    /// Room frames that slow consumers have missed ([`SlowConsumer`](crate::SlowConsumer)).
+    /// Frames of rooms that slow consumers have missed ([`SlowConsumer`](crate::SlowConsumer)).
     pub lagged: u64,
     /// Connections closed because of the [`write_timeout`](crate::Timeouts::write_timeout). `slow` includes them.
     pub write_timeouts: u64,
@@ -119,7 +119,7 @@ pub struct Stats {
     /// Messages, enters and requests for messages that were refused because the
     /// [broker](crate::ChatRoomsBuilder::broker) or the [store](crate::ChatRoomsBuilder::store) failed or did not answer.
     pub unavailable: u64,
-    /// How long the [store](crate::ChatRoomsBuilder::store) took to store a batch of messages, including repeated attempts.
+    /// How long the [store](crate::ChatRoomsBuilder::store) took to store a batch of messages, with all attempts.
     pub store_append: Histogram,
     /// How long the store took to read a page of messages.
     pub store_page: Histogram,
@@ -131,7 +131,7 @@ pub struct Stats {
     /// How long it took until a member's message was confirmed by this broker, or failed.
     pub broker_publish: Histogram,
     /// The age of messages when they arrived at this node from this broker. It includes the difference between the two
-    /// clocks. Messages from the future count as 0.
+    /// clocks. Ages below 0 count as 0.
     pub broker_lag: Histogram,
     /// What the node has done at the broker. `None` without a broker that other nodes share.
     pub broker: Option<BrokerStats>,
@@ -147,8 +147,8 @@ pub struct BrokerStats {
     pub reconnects: u64,
     /// Events of rooms, transient frames and commands that this node has received, including its own.
     pub events: u64,
-    /// Messages that this node has received but could not read. If this is not 0, nodes of different versions are
-    /// running together.
+    /// Messages that this node has received but could not read. If this is not 0, nodes with different versions
+    /// are running together.
     pub dropped_messages: u64,
     /// Members of lost nodes that this node has removed from their rooms.
     pub lost_members: u64,

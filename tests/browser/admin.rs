@@ -95,7 +95,7 @@ async fn an_operator_sees_rooms_and_kicks_a_member() {
     bob.until_state("closed").await;
     let is_hidden = |id: &str| format!("!document.querySelector('{id}').checkVisibility()");
     for id in ["#online", "#members-panel", "#show-members"] {
-        assert_eq!(bob.value(&is_hidden(id)).await, true, "{id} shows what is not known any more");
+        assert_eq!(bob.value(&is_hidden(id)).await, true, "{id} is still shown");
     }
     admin.tab.until("document.querySelector('#notice').textContent.includes('was closed')").await;
     assert_nothing_but_title_and_note(&admin).await;

@@ -70,7 +70,7 @@ async fn a_server_without_a_free_file_goes_on_and_accepts_again() {
         ann.hear(|frame| frame["message"] == n).await;
     }
     drop(crowd);
-    // Until the server has closed its side of the crowd's connections, it refuses others.
+    // The server refuses other connections until it has closed its ends of those connections.
     let bob = timeout(PATIENCE, async {
         loop {
             if let Ok(member) = Member::connect(&server).await {

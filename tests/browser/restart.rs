@@ -68,7 +68,7 @@ async fn who_asks_before_the_server_is_up_gets_in_later() {
 }
 
 #[tokio::test]
-async fn who_enters_while_the_broker_is_away_is_not_told_that_the_server_is() {
+async fn the_page_tells_an_unavailable_broker_from_an_unreachable_server() {
     let (broker, browser) = (SharedBroker::new(), Browser::new().await);
     let host = Host::start(ChatRooms::builder().broker(broker.node())).await;
     broker.set_available(false);

@@ -326,7 +326,7 @@ async fn a_connection_that_starts_with_empty_token_buckets_is_told_so() {
     assert_eq!(rooms.stats().rate_limited, 0);
 }
 
-/// A client that came back was refused if there were many others with the same address.
+/// Such a client was once refused if there were many others with the same address.
 #[tokio::test(start_paused = true)]
 async fn without_a_burst_a_client_can_still_come_back_to_all_of_its_rooms_at_once() {
     let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(10));

@@ -106,7 +106,7 @@ fn code<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// What a reader has to copy into `Cargo.toml`.
+/// Readers copy the dependencies into their `Cargo.toml`.
 #[test]
 fn each_recipe_names_the_crates_that_its_code_uses() {
     const CRATES: [&str; 11] = [
@@ -127,10 +127,10 @@ fn each_recipe_names_the_crates_that_its_code_uses() {
     for recipe in documents_in("docs/cookbook") {
         let text = fs::read_to_string(&recipe).unwrap();
         let (rust, toml) = (code(&text, "rust").concat(), code(&text, "toml").concat());
-        // Without it, the code needs the crates of its test in the application, too.
+        // Without it, the application would also need the crates of the test.
         assert!(!rust.contains("\n\n#[tokio::test"), "{} needs `#[cfg(test)]`", recipe.display());
         for name in CRATES {
-            // Not `axum::http::` or `my_http::`.
+            // Ignores `axum::http::` and `my_http::`.
             let uses = rust
                 .match_indices(&format!("{name}::"))
                 .any(|(at, _)| !rust[..at].ends_with("::") && !rust[..at].ends_with(is_in_name));

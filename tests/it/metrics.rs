@@ -63,7 +63,7 @@ async fn messages_deliveries_and_bytes_are_counted() {
     assert_eq!((stats.closed.of(LeaveReason::Closed), stats.closed.total()), (2, 2));
 }
 
-/// They enter at once, so several enters are delivered together.
+/// The clients enter at once, so several enters are delivered together.
 #[tokio::test(start_paused = true)]
 async fn a_frame_is_not_counted_for_members_that_enter_after_it() {
     let rooms = unlimited().build().unwrap();

@@ -418,7 +418,7 @@ async fn a_client_gets_the_messages_that_it_has_missed_on_another_node() {
     stop([one, other, third]).await;
 }
 
-/// Whenever a client wants messages, the room gets another one before it has them.
+/// Whenever the server reads messages for a client, the room gets another message before the answer.
 #[derive(Clone)]
 struct Busy {
     store: MemoryStore,
@@ -439,7 +439,7 @@ impl MessageStore for Busy {
         limit: usize,
     ) -> Result<Vec<StoredMessage>, String> {
         let page = self.store.page(room, range, limit).await.map_err(|error| error.to_string());
-        // The server itself asks for one message.
+        // The server asks for only one message when it does not read for a client.
         if let Some(rooms) = self.rooms.get().filter(|_| limit > 1) {
             let count = self.store.messages(room).len();
             let sent = rooms.send("r", &json!({"event": "message", "message": count})).unwrap();
@@ -449,7 +449,7 @@ impl MessageStore for Busy {
     }
 }
 
-/// Enters, and returns the answer, and the messages in it and after it, each once.
+/// Enters, and returns the answer and the messages in it and after it, each once.
 async fn enter_with(client: &mut Client, name: &str, keys: &Value) -> (Value, Vec<Value>) {
     let mut frame = enter_frame(name, "r");
     frame.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
@@ -495,7 +495,7 @@ async fn a_client_gets_the_messages_of_a_room_in_which_others_are_sending() {
             for times in 0..2 {
                 let (entered, messages) = enter_with(&mut client, "cat", &keys).await;
                 if times > 0 && keys.get("last").is_some() {
-                    // It is in the room, and has everything.
+                    // It is already in the room, so it has everything.
                     continue;
                 }
                 let want: Vec<Value> =

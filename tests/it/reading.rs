@@ -261,7 +261,7 @@ async fn a_client_that_has_missed_too_much_gets_the_latest_messages() {
         let entered = enter(&mut ann, "ann", json!({"since": since})).await;
         assert_eq!((&entered["recovered"], &entered["more"]), (&json!(false), &json!(true)), "{epoch}");
         assert_eq!(texts(entered["messages"].as_array().unwrap()), range(200, 700));
-        // With a broker, the leave may come while the next client enters.
+        // With a broker, the leave may arrive while the next client enters.
         ann.close().await;
     }
     // Without an id, the server cannot know what the client has.

@@ -116,7 +116,7 @@ test('earlier messages', async (t) => {
   const bob = await enterAsBob(t, ['--history', '200']);
   for (let n = 0; n < 70; n++) await bob.send(n);
   const { messages, readEarlier } = await load('message-store');
-  // They come after the answer to the enter.
+  // These frames come after the answer to the enter.
   while (messages.length < 50) await setImmediate();
   assert.equal(await readEarlier(), false);
   assert.deepEqual(messages.map(({ message }) => message), [...Array(70).keys()]);

@@ -1,4 +1,4 @@
-// Clients whose connections are cut, and the member that sends: see src/main.rs.
+// The clients whose connections are cut, and the member that sends. See src/main.rs.
 
 import { createInterface } from 'node:readline';
 import { connect } from '../../src/browser/chat-rooms.js';

@@ -93,7 +93,7 @@ pub enum ChatEvent {
     #[non_exhaustive]
     DirectGap {
         /// How many; `None` if unknown, because the session could not be resumed after a lost connection. In that case,
-        /// it is possible that none were missed. If the session was resumed on another of several servers, this is 1,
+        /// it is possible that none were missed. If the session was resumed on another of several nodes, this is 1,
         /// however many were missed, and even if none were.
         missed: Option<u64>,
     },

@@ -21,7 +21,7 @@ use crate::servers::{Kind, Servers};
 use crate::settings::Checked;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// For the commands that name and check a new connection.
+/// For the commands that set the name of a new connection and check its server.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one that knows where the server is. There are others.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ impl Connector {
         self.servers.to_string()
     }
 
-    /// Adds to the error of an attempt at the start what was found at the address.
+    /// Replaces the error of a failed attempt if it becomes clear what is at the address.
     pub(crate) async fn explain<T>(&self, attempt: Result<T, ConnectError>) -> Result<T, ConnectError> {
         match attempt {
             Err(error) => Err(probe::explain(&self.servers, error).await),
@@ -116,7 +116,7 @@ impl Connector {
         Backoff::new(self.longest_wait)
     }
 
-    /// Opens a connection that breaks if an answer takes too long. `part` is added to its name, which `CLIENT LIST` shows.
+    /// Opens a connection that breaks if an answer takes too long. `CLIENT LIST` shows its name, which contains `part`.
     pub(crate) async fn open(
         &self,
         part: &str,
@@ -173,7 +173,7 @@ impl Connector {
         }
         let client = cmd("CLIENT").arg("ID").query_async(&mut connection).await;
         let client = client.map_err(|error| ConnectError::at(&servers, error))?;
-        // Otherwise, the first calls would all find that the server does not know their scripts, and each of them would load one.
+        // Otherwise, if many calls come first, each of them would load its script.
         if let Err(error) = self.scripts.load(&connection).await {
             debug!(%error, "cannot load the scripts; their first calls load them");
         }

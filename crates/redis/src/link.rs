@@ -24,7 +24,7 @@ use crate::status::{Part, Status};
 /// After this time without an answer to any call, a connection counts as broken.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time is measured in this many steps, so that it does not pass at once if this process stands still for a while.
+/// The time is measured in this many steps, so that it is not over at once if this process was stopped for a while.
 const STEPS: u32 = 4;
 
 /// A connection to one server process.
@@ -62,8 +62,8 @@ impl Link {
         &self.id.run
     }
 
-    /// Runs a command. Fails if the server answers nothing at all for a while. As it answers one call after the other, a
-    /// call with many others before it waits for longer.
+    /// Runs a command. Fails if the server does not answer any call for a while. A call may take longer if many calls were
+    /// sent before it, because the server answers one call after the other.
     async fn call<T: FromRedisValue>(&self, command: Command<'_>) -> Result<T, RedisError> {
         let mut connection = self.connection.clone();
         let mut answer = pin!(command.run(&mut connection));
@@ -80,7 +80,7 @@ impl Link {
     }
 }
 
-/// The server does not answer.
+/// The error of a server that does not answer.
 pub(crate) fn no_answer() -> RedisError {
     io::Error::new(io::ErrorKind::TimedOut, "the server does not answer").into()
 }

@@ -1,4 +1,4 @@
-//! What is at the address of a URL, if it is not what the URL says.
+//! Finds out what is at the address of a URL if Redis cannot be used there.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use tokio::time::timeout;
 use crate::error::ConnectError;
 use crate::servers::{Kind, Servers};
 
-/// Time for everything at one address.
+/// The time for one address.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Redis refuses this as a command, and HTTP servers as a request. Redis closes the connection and warns of an attack if
-/// it gets a method of HTTP.
+/// Redis refuses this as a command, and HTTP servers refuse it as a request. It does not begin with an HTTP method such as
+/// POST, because Redis then closes the connection and warns of an attack.
 const QUESTION: &[u8] = b"PING / HTTP/1.0\r\n\r\n";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Http,
-    /// It knows this master, if it is not more than one.
+    /// With the name of its master, if it has only one.
     Sentinel(Option<String>),
-    /// A single server, or its mode is not known.
+    /// Redis itself, or its mode is not known.
     Redis,
 }
 
-/// Returns a better error if something else than Redis, or another kind of Redis, listens at one of the addresses.
+/// Returns a better error if an HTTP server or another kind of Redis is at one of the addresses.
 pub(crate) async fn explain(servers: &Servers, error: ConnectError) -> ConnectError {
     for entry in servers.entries() {
-        // With TLS, the error of TLS says what is wrong.
+        // With TLS, the error says what is wrong.
         let ConnectionAddr::Tcp(host, port) = entry.addr() else { continue };
         let Ok(Ok(found)) = timeout(TIMEOUT, look(host, *port)).await else { continue };
         // As in a URL.
@@ -37,21 +37,21 @@ pub(crate) async fn explain(servers: &Servers, error: ConnectError) -> ConnectEr
         match (found, servers.kind()) {
             (Found::Http, _) => {
                 return ConnectError::settings(format!(
-                    "an HTTP server answers at {host}:{port}, and not Redis; check the port (Redis has 6379 by default): \
-                     use a URL like `redis://{host}:6379`"
+                    "{host}:{port} is an HTTP server, not Redis; check the port (6379 by default), and use a URL like \
+                     `redis://{host}:6379`"
                 ));
             }
             (Found::Sentinel(master), Kind::Single | Kind::Cluster) => {
                 let master = master.unwrap_or_else(|| "master".to_owned());
                 return ConnectError::settings(format!(
-                    "{host}:{port} is a sentinel; use a URL like `redis+sentinel://{host}:{port}/{master}`, with the \
-                     name of the master at its end"
+                    "{host}:{port} is a sentinel; use a URL like `redis+sentinel://{host}:{port}/{master}`, which \
+                     ends with the name of the master"
                 ));
             }
             (Found::Redis, Kind::Sentinel { .. }) if !error.is_temporary() => {
                 return ConnectError::settings(format!(
                     "{host}:{port} is not a sentinel, but Redis itself; use a URL like `redis://{host}:{port}`, or the \
-                     port of the sentinel (26379 by default)"
+                     port of a sentinel (26379 by default)"
                 ));
             }
             _ => {}
@@ -75,7 +75,7 @@ async fn look(host: &str, port: u16) -> std::io::Result<Found> {
     Ok(Found::Sentinel(only_master(&read(&mut stream).await?)))
 }
 
-/// The beginning of an answer, or all of it: as much as there is.
+/// Reads an answer, or the part of it that has arrived.
 async fn read(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut bytes = vec![0; 16 * 1024];
     let length = stream.read(&mut bytes).await?;

@@ -202,7 +202,7 @@ impl Scripts {
         }
     }
 
-    /// Has the server know all scripts.
+    /// Loads all scripts into the server.
     pub(crate) async fn load(&self, connection: &MultiplexedConnection) -> Result<(), RedisError> {
         let scripts = [
             &self.enter,

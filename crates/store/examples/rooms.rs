@@ -1,4 +1,4 @@
-//! Measures what it costs rooms to store their messages, and prints a table:
+//! Measures rooms with and without a store, and prints a table:
 //!
 //! ```sh
 //! cargo run --release -p tower-chat-rooms-store --example rooms -- sqlite:measure.db postgres://user@host/database
@@ -39,7 +39,7 @@ struct Target<'a> {
     store: Option<(&'a Database, Keep)>,
 }
 
-/// So many rooms with so many members, each of which sends its next message when the last one is acknowledged.
+/// Rooms, and the members of each. A member sends its next message when the last one is acknowledged.
 #[derive(Clone, Copy)]
 struct Load {
     rooms: usize,
@@ -49,7 +49,7 @@ struct Load {
 const LOADS: [Load; 3] =
     [Load { rooms: 1, members: 1 }, Load { rooms: 1, members: 50 }, Load { rooms: 50, members: 2 }];
 
-/// What one run has measured.
+/// The figures of one run.
 #[derive(Clone, Copy)]
 struct Figures {
     per_second: f64,

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! The errors of the stores.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,7 +38,7 @@ impl Error {
 
     pub(crate) fn id_taken(id: MessageId) -> Error {
         let text = format!(
-            "another message of the room has the id {id}; let only one process append to a room, or share a broker"
+            "another message of the room has the id {id}; processes that append to the same room must share a broker"
         );
         Error { kind: ErrorKind::IdTaken, text: text.into(), source: None }
     }
@@ -61,7 +61,7 @@ impl Error {
         Error { kind: ErrorKind::Invalid, text: text.into(), source: None }
     }
 
-    /// Messages were deleted while their append was repeated.
+    /// The error if messages are deleted while they are appended again.
     #[cfg(feature = "postgres")]
     pub(crate) fn deleted_meanwhile() -> Error {
         let text = "messages were deleted while they were appended again; repeat the call";
@@ -87,7 +87,7 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// There was no connection to the database in time.
+/// No connection to the database was available in time.
 const NO_CONNECTION: &str = "the database cannot be reached, or all connections to it are in use; check that it runs, and repeat the call";
 
 /// Codes of Postgres have five characters; those of SQLite are numbers, the lowest byte of which is the primary one.
@@ -117,7 +117,7 @@ fn kind_of_code(code: &str) -> ErrorKind {
 fn advice(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unavailable => {
-            "the database cannot do it now; repeat the call, and check that it runs and has disk space"
+            "the database cannot do this now; check that it runs and has disk space, and repeat the call"
         }
         ErrorKind::Refused => {
             "the database refuses the connection or the statement; check the URL, the password, and the privileges"

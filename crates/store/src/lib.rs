@@ -36,27 +36,27 @@
 //! | column | |
 //! |---|---|
 //! | `room` | the room's id |
-//! | `id` | the message's id. Messages with higher ids come later in the room. `(id >> 12)` is the time in milliseconds since 2020-01-01T00:00:00Z |
+//! | `id` | the message's id, which gives the order of a room's messages. `(id >> 12)` is the time in milliseconds since 2020-01-01T00:00:00Z |
 //! | `key` | prevents a message that is sent again from being stored twice; unique in the room |
 //! | `connection` | the sender's connection, as a decimal number; null if the host has sent the message |
 //! | `user_id` | the id of the sender, if it is a user |
 //! | `name` | the sender's name in the room |
-//! | `body` | the frame that the sender has sent, a JSON object as text. In Postgres, `body::json->>'message'` is the message, if it is text |
+//! | `body` | the frame that the sender has sent, a JSON object as text. In Postgres, if the message is text, `body::json->>'message'` returns it |
 //!
 //! With Postgres, the table is in the first schema of the connection's `search_path`, which you can set in the URL:
 //! `postgres://localhost/app?options[search_path]=chat`. The table `chat_rooms_migrations` contains the versions of the
-//! tables. The crate does not use sqlx's table of migrations, because your application may use it.
+//! tables. The crate does not use sqlx's own table of migrations, because your application may use that one.
 //!
 //! # Durability
 //!
 //! When [`append`](tower_chat_rooms::store::MessageStore::append) returns, the messages are on the disk, unless you
-//! have configured the database otherwise (`synchronous`, `synchronous_commit`). If a call fails or is dropped, repeat
+//! have configured the database differently (`synchronous`, `synchronous_commit`). If a call fails or is dropped, repeat
 //! it. Messages that are already stored are not stored again.
 //!
 //! # Retention
 //!
 //! Nothing is deleted unless you call `delete_older`, `delete_before` or `delete_room`, for example once per hour. If a
-//! message was deleted and is then sent again under its key, it is stored again.
+//! message is sent again under its key after it was deleted, it is stored again.
 
 /// Compiles and runs the recipe for the message store.
 #[cfg(all(doctest, feature = "sqlite"))]

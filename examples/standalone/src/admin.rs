@@ -64,7 +64,7 @@ enum Allowed {
     Kick,
     /// Close rooms
     CloseRoom,
-    /// Drain this server
+    /// Drain this node
     Drain,
 }
 
@@ -124,7 +124,7 @@ impl AdminOptions {
 }
 
 impl Admin {
-    /// Where it is, and who can see it: a line for each address.
+    /// A line for each address: where the view is, and who can use it.
     pub(crate) fn describe(&self) -> impl Iterator<Item = String> {
         self.listeners.iter().map(|listener| {
             let who = match (&*self.guard, listener) {

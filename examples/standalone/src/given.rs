@@ -3,7 +3,7 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-/// The options that were given as flags or in the environment. The values that the help hides are secrets.
+/// The options that were given as flags or in the environment, without secrets: the values that `--help` hides.
 pub(crate) fn given(command: &Command, matches: &ArgMatches) -> String {
     let mut given = Vec::new();
     for arg in command.get_arguments() {

@@ -27,7 +27,7 @@ enum Format {
     Json,
 }
 
-/// The crates of this server that log. Each target of theirs begins with one of these names.
+/// The crates of this server that log. Their targets begin with these names.
 const CRATES: [&str; 7] = [
     "standalone",
     "tower_chat_rooms",
@@ -46,7 +46,7 @@ impl Logging {
             Format::Text => layer.with_ansi(has_colors()).boxed(),
             Format::Json => layer.json().flatten_event(true).boxed(),
         };
-        // The line with the crate's settings repeats those of this server in other words, and has its defaults, too.
+        // The crate's line about its settings would repeat the options of this server in other words.
         let mut levels = self.log.clone();
         let is_named = self.log.iter().any(|(target, _)| target.starts_with("tower_chat_rooms"));
         if levels.default_level() == Some(LevelFilter::INFO) && !is_named {
@@ -55,12 +55,14 @@ impl Logging {
         tracing_subscriber::registry().with(layer).with(levels).init();
         for (target, _) in self.log.iter().filter(|(target, _)| !is_known(target)) {
             let known = CRATES.join(", ");
-            tracing::warn!("--log: nothing in this server logs as `{target}`; targets begin with {known}");
+            tracing::warn!(
+                "--log: no crate of this server logs under `{target}`; targets begin with {known}"
+            );
         }
     }
 }
 
-/// Whether something may log under a target. A level for a target is also for all targets that begin with its name.
+/// Whether a crate may log under a target. A level for a target applies to all targets that begin with its name.
 fn is_known(target: &str) -> bool {
     CRATES.iter().any(|name| {
         name.starts_with(target)

@@ -62,7 +62,7 @@ pub(crate) struct Options {
     )]
     allow_origin: Vec<String>,
 
-    /// Address or network of a reverse proxy whose header names the client [repeatable]
+    /// Address or network of a reverse proxy that passes the client's address in a header [repeatable]
     #[arg(
         long,
         env = "CHAT_TRUSTED_PROXY",
@@ -72,7 +72,7 @@ pub(crate) struct Options {
     )]
     trusted_proxy: Vec<String>,
 
-    /// Header in which trusted proxies name the client
+    /// Header in which trusted proxies pass the client's address
     #[arg(
         long,
         env = "CHAT_PROXY_HEADER",
@@ -126,7 +126,7 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_DRAIN", default_value = "0s", value_parser = whole_time, help_heading = OPERATIONS)]
     drain: Duration,
 
-    /// Time before the first of them is closed, in which the load balancer learns of it from the path `health`
+    /// Time before the first connection is closed, so that the load balancer learns of the drain from the path `health`
     #[arg(
         long,
         env = "CHAT_READY_DELAY",
@@ -190,7 +190,7 @@ enum ProxyHeader {
 }
 
 impl Options {
-    /// Reads the flags and the environment. Ends the process if they are wrong.
+    /// Reads the flags and the environment. Exits with a message if they are wrong.
     pub(crate) fn read() -> Options {
         let mut command = Options::command();
         let matches = command.get_matches_mut();
@@ -245,7 +245,7 @@ impl Options {
         self.admin.listen(rooms, drain, self.listen.socket_mode()).await
     }
 
-    /// How clients move to other nodes at the end, if they are to.
+    /// How clients move to other nodes when the server stops. `None` if they do not.
     pub(crate) fn drain(&self) -> Option<Drain> {
         let drain = Drain::over(self.drain).ready_delay(self.ready_delay);
         (!self.drain.is_zero() || !self.ready_delay.is_zero()).then_some(drain)

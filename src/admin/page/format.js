@@ -17,13 +17,13 @@ export function bytes(n) {
   return `${(n / size).toFixed(1)} ${unit}`;
 }
 
-/** A value of the node's numbers, by its name. */
+/** The text for a value of the node's statistics. */
 export function fact(name, value) {
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
   return name.endsWith('_bytes') ? bytes(value) : count(value);
 }
 
-/** The mean of measured times, and how many there are. */
+/** The mean of the measured times, and their number. */
 export function mean({ count: measured, sum_seconds: sum }) {
   const micros = (sum / measured) * 1e6;
   const time = micros < 1000 ? `${micros.toFixed(micros < 10 ? 1 : 0)} µs` : micros < 1e6 ? `${(micros / 1000).toFixed(1)} ms` : `${(micros / 1e6).toFixed(1)} s`;

@@ -1,5 +1,5 @@
-//! What holds for batches with every broker that several nodes share. A broker passes with an implementation of
-//! [`BatchNodes`] and one line, `batch_conformance_tests!(constructor)`.
+//! The suite for batches, which every broker that several nodes share must pass. To test a broker, implement
+//! [`BatchNodes`] and write `batch_conformance_tests!(constructor)`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,13 +14,13 @@ use crate::broker::{
 use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
 use crate::room::Profile;
 
-/// What takes longer than this does not happen.
+/// How long to wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A batch that is not prolonged ends after three seconds. After this time, it has ended.
+/// After this time, a batch that is not prolonged has ended: it ends after three seconds.
 const BATCH_END: Duration = Duration::from_secs(4);
 
-/// The latest id in the store, if the broker asks for it.
+/// The latest id in the store. The broker may ask for it.
 const FLOOR: u64 = 1 << 50;
 
 /// Two nodes, each with one member of a room. The methods are the calls of one of them.
@@ -44,17 +44,17 @@ pub(crate) trait BatchNodes {
 
     fn place(&self, node: usize, after: Option<MessageId>) -> impl Future<Output = Option<RoomPlace>>;
 
-    /// The next message that a node hears.
+    /// Returns the next message that arrives at a node.
     fn next_message(&mut self, node: usize) -> impl Future<Output = RoomEvent>;
 
-    /// A node crashes.
+    /// Lets a node crash.
     fn lose(&mut self, node: usize);
 }
 
 /// Nodes of a broker.
 pub(crate) struct RemoteNodes<K> {
     nodes: Vec<RemoteNode>,
-    /// What ends with the nodes, and what makes a node crash.
+    /// Dropped with the nodes, and used to let a node crash.
     keeper: K,
     lose: fn(&K, u32),
 }
@@ -70,7 +70,7 @@ fn room() -> RoomId {
 }
 
 impl<K> RemoteNodes<K> {
-    /// Enters the room on two nodes.
+    /// Enters a member on each of two nodes.
     pub(crate) async fn new(nodes: [BrokerNode; 2], keeper: K, lose: fn(&K, u32)) -> RemoteNodes<K> {
         let mut all = Vec::new();
         for BrokerNode { broker, events } in nodes {
@@ -139,7 +139,7 @@ impl<K> BatchNodes for RemoteNodes<K> {
     }
 }
 
-/// The tests of one broker. `$new` is an async function that returns [`BatchNodes`] over a broker that nothing has used before.
+/// The tests of one broker. `$new` is an async function that returns [`BatchNodes`] of a new broker.
 macro_rules! batch_conformance_tests {
     ($new:expr, $(#[$attribute:meta])*) => {
         $crate::broker::conformance::batches::batch_conformance_tests!(@ $new, [$(#[$attribute])*],
@@ -166,7 +166,7 @@ macro_rules! batch_conformance_tests {
 
 pub(crate) use batch_conformance_tests;
 
-/// The batch of a node with this number. Each test has other numbers for each batch.
+/// The batch of a node with this number. In a test, each batch has a different number.
 fn batch(nodes: &impl BatchNodes, node: usize, number: u64) -> BatchId {
     BatchId { node: nodes.entry(node).member.node(), number }
 }
@@ -175,7 +175,7 @@ fn id(n: u64) -> MessageId {
     MessageId::from_u64(n).unwrap()
 }
 
-/// The id that comes this many after another one.
+/// The id that is higher by this much.
 fn nth(first: MessageId, n: u64) -> MessageId {
     id(first.as_u64() + n)
 }
@@ -194,7 +194,7 @@ fn stored(messages: impl Into<Vec<BatchMessage>>) -> BatchOutcome {
     BatchOutcome { messages: messages.into(), has_failed: false }
 }
 
-/// Begins a batch: now, or when the one that is under way has ended.
+/// Begins a batch, now or when the current batch has ended.
 async fn begin(nodes: &impl BatchNodes, batch: BatchId, len: usize) -> MessageId {
     let (mut floor, since) = (None, Instant::now());
     loop {
@@ -210,19 +210,19 @@ async fn begin(nodes: &impl BatchNodes, batch: BatchId, len: usize) -> MessageId
     }
 }
 
-/// Ends a batch. Returns which messages have which ids, and which of them were published before.
+/// Ends a batch. Returns the id of each message, and whether it was published before.
 async fn finish(nodes: &impl BatchNodes, batch: BatchId, outcome: BatchOutcome) -> Vec<(MessageId, bool)> {
     let published = nodes.finish(batch, outcome).await.expect("the batch is under way");
     published.iter().map(|submitted| (submitted.id, submitted.is_repeat)).collect()
 }
 
-/// All nodes hear these messages, and no others before them.
+/// Expects these messages to arrive at these nodes, with no other messages before them.
 async fn expect_messages(nodes: &mut impl BatchNodes, listening: &[usize], expected: &[(&str, MessageId)]) {
     for node in listening {
         let mut seq = None;
         for (body, id) in expected {
             let event = timeout(PATIENCE, nodes.next_message(*node)).await;
-            let event = event.unwrap_or_else(|_| panic!("node {node} does not hear {body:?}"));
+            let event = event.unwrap_or_else(|_| panic!("node {node} does not get {body:?}"));
             let heard = (std::str::from_utf8(&event.body).unwrap(), event.id);
             assert_eq!(heard, (*body, Some(*id)), "node {node}");
             assert!(seq.replace(event.stamp.seq) < Some(event.stamp.seq), "node {node}: {event:?}");
@@ -230,7 +230,7 @@ async fn expect_messages(nodes: &mut impl BatchNodes, listening: &[usize], expec
     }
 }
 
-/// The ids of batches rise in the order in which they begin, and the order of messages is that of their ids.
+/// A batch that begins later has higher ids. Messages are in the order of their ids.
 pub(crate) async fn one_batch_is_under_way(mut nodes: impl BatchNodes) {
     let [one, two] = [batch(&nodes, 0, 1), batch(&nodes, 1, 2)];
     assert_eq!(nodes.begin(one, 2, None).await.unwrap(), BatchStart::NeedsFloor);
@@ -244,7 +244,7 @@ pub(crate) async fn one_batch_is_under_way(mut nodes: impl BatchNodes) {
             "the call is repeated"
         );
     }
-    // What it stores is not published yet.
+    // Its messages are not published yet.
     assert_eq!(nodes.place(1, None).await.unwrap().last_id, Some(first.previous()));
     let messages = [message(&nodes, 0, "a", first), message(&nodes, 0, "b", nth(first, 1))];
     let published = nodes.finish(one, stored(messages)).await.unwrap();
@@ -272,7 +272,7 @@ pub(crate) async fn a_batch_goes_on_while_it_is_prolonged(mut nodes: impl BatchN
     expect_messages(&mut nodes, &[0, 1], &[("a", first)]).await;
 }
 
-/// What the store has of it was not published, until it is sent again.
+/// The store may have its messages, which are published when they are sent again.
 pub(crate) async fn the_batch_of_a_node_that_is_lost_ends(mut nodes: impl BatchNodes) {
     let [one, two] = [batch(&nodes, 1, 1), batch(&nodes, 0, 2)];
     let lost = begin(&nodes, one, 2).await;
@@ -284,14 +284,14 @@ pub(crate) async fn the_batch_of_a_node_that_is_lost_ends(mut nodes: impl BatchN
     let published = finish(&nodes, two, stored(messages)).await;
     assert_eq!(published, [(after, false), (lost, false), (lost, true)]);
     expect_messages(&mut nodes, &[0], &[("next", after), ("lost", lost)]).await;
-    // A client may have received `next`, but not `lost`, although that has a lower id.
+    // A client may have received `next` but not `lost`, which has a lower id.
     for (latest, late) in [(lost.previous(), vec![]), (after, vec![lost]), (nth(after, 1), vec![])] {
         let place = nodes.place(0, Some(latest)).await.unwrap();
         assert_eq!(place.late, Some(late), "{latest} of {lost} and {after}");
     }
 }
 
-/// Meanwhile, another node has had its turn.
+/// Another node has begun a batch meanwhile.
 pub(crate) async fn the_batch_of_a_node_that_was_slow_changes_nothing(mut nodes: impl BatchNodes) {
     let [one, two, three] = [batch(&nodes, 0, 1), batch(&nodes, 1, 2), batch(&nodes, 0, 3)];
     let slow = begin(&nodes, one, 1).await;
@@ -300,8 +300,8 @@ pub(crate) async fn the_batch_of_a_node_that_was_slow_changes_nothing(mut nodes:
     nodes.finish(one, late.clone()).await.expect_err("another batch is under way");
     let messages = stored([message(&nodes, 1, "next", next)]);
     assert_eq!(finish(&nodes, two, messages).await, [(next, false)]);
-    nodes.finish(one, late).await.expect_err("it has ended by itself");
-    // It is sent again.
+    nodes.finish(one, late).await.expect_err("its time is over");
+    // The message is sent again.
     let last = begin(&nodes, three, 1).await;
     let messages = stored([known(message(&nodes, 0, "slow", slow))]);
     assert_eq!(finish(&nodes, three, messages).await, [(slow, false)]);
@@ -313,7 +313,7 @@ pub(crate) async fn the_batch_of_a_node_that_was_slow_changes_nothing(mut nodes:
 pub(crate) async fn a_repeated_finish_changes_nothing(mut nodes: impl BatchNodes) {
     let [one, two] = [batch(&nodes, 0, 1), batch(&nodes, 0, 2)];
     let first = begin(&nodes, one, 2).await;
-    // Messages without a key have one of the batch.
+    // Messages without a key get one from the batch.
     let messages = stored([message(&nodes, 0, "a", first), message(&nodes, 0, "b", nth(first, 1))]);
     let published = nodes.finish(one, messages.clone()).await.unwrap();
     for _ in 0..2 {
@@ -327,7 +327,7 @@ pub(crate) async fn a_repeated_finish_changes_nothing(mut nodes: impl BatchNodes
     expect_messages(&mut nodes, &[0, 1], &[("a", first), ("b", nth(first, 1)), ("c", last)]).await;
 }
 
-/// In one batch, in two of them, and outside of batches. The answer is that to the first call.
+/// A key may be in one batch, in two batches, or outside of batches. Later calls get the answer of the first one.
 pub(crate) async fn a_key_is_published_once(mut nodes: impl BatchNodes) {
     let [one, two] = [batch(&nodes, 0, 1), batch(&nodes, 1, 2)];
     let direct = nodes.publish(0, "direct").await.unwrap();
@@ -347,14 +347,14 @@ pub(crate) async fn a_key_is_published_once(mut nodes: impl BatchNodes) {
     let published = nodes.finish(two, stored(messages)).await.unwrap();
     let ids: Vec<_> = published.iter().map(|submitted| (submitted.id, submitted.is_repeat)).collect();
     assert_eq!(ids, [(nth(first, 3), true), (first, true), (nth(second, 2), false)]);
-    assert_eq!(published[1].position.seq + 2, published[2].position.seq, "that of the first one");
+    assert_eq!(published[1].position.seq + 2, published[2].position.seq, "the position of the first message");
     let again = nodes.publish(1, "c").await.unwrap();
     assert_eq!((again.id, again.is_repeat), (nth(second, 2), true));
     let all = [("direct", direct.id), ("a", first), ("b", nth(first, 3)), ("c", nth(second, 2))];
     expect_messages(&mut nodes, &[0, 1], &all).await;
 }
 
-/// The store may have it nevertheless.
+/// The store may have the message although its batch has failed.
 pub(crate) async fn what_has_failed_can_be_published_later(mut nodes: impl BatchNodes) {
     let [one, two] = [batch(&nodes, 0, 1), batch(&nodes, 1, 2)];
     let first = begin(&nodes, one, 3).await;
@@ -363,7 +363,7 @@ pub(crate) async fn what_has_failed_can_be_published_later(mut nodes: impl Batch
     let next = begin(&nodes, two, 3).await;
     let messages = [
         known(message(&nodes, 1, "a", first)),
-        // Another key: only its id tells that it was published.
+        // With another key, only the id shows that it was published.
         known(message(&nodes, 1, "b again", nth(first, 1))),
         message(&nodes, 1, "c", nth(next, 2)),
     ];
@@ -373,7 +373,7 @@ pub(crate) async fn what_has_failed_can_be_published_later(mut nodes: impl Batch
     expect_messages(&mut nodes, &[0, 1], &all).await;
 }
 
-/// A client repeats a message only if it was not told that it was published. The host may do it always.
+/// A client repeats a message only if it got no acknowledgement. The host may always repeat one.
 pub(crate) async fn of_what_is_unknown_only_messages_of_members_are_published(mut nodes: impl BatchNodes) {
     let one = batch(&nodes, 0, 1);
     let old = MessageId::first_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000));

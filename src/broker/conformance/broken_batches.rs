@@ -1,4 +1,4 @@
-//! The suite for batches with the shared broker, and with brokers that break its rules. The suite must detect this.
+//! Runs the suite for batches with the shared broker, and with brokers that break its rules, which it must detect.
 
 use crate::broker::conformance::batches::{self as suite, BatchNodes, RemoteNodes, batch_conformance_tests};
 use crate::broker::{
@@ -27,7 +27,7 @@ enum Fault {
     NeverEnds,
     /// A batch that is prolonged ends.
     IsNotProlonged,
-    /// A batch that has ended by itself can be finished.
+    /// A batch can be finished after its time is over.
     FinishesLate,
     /// A finish that is repeated publishes the messages again.
     FinishesAgain,
@@ -45,7 +45,7 @@ struct Broken {
 
 #[derive(Default)]
 struct BrokenState {
-    /// What has begun so far, and with which id.
+    /// The batches that have begun so far, with their first ids.
     begun: Vec<(BatchId, MessageId)>,
     finished: Vec<BatchId>,
     /// How many keys were replaced.

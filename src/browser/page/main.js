@@ -196,7 +196,7 @@ function renderRoom(state, seconds) {
   $('newer').hidden = !current.log.hasNewer;
   $('typing').replaceChildren(...current.typists.phrase());
   showRooms(session.views, current, (view) => view.hasEntered && select(view));
-  // While the page reconnects, it still shows the last ones.
+  // While the page reconnects, it still shows the members that it knows.
   const isOutside = state === 'outside' || state === 'closed';
   showMembers(isOutside ? null : current.presence, current.online);
 }

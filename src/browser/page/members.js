@@ -9,7 +9,7 @@ const MOST_DETAIL = 60;
 
 const shown = new Map();
 
-/** `presence` is null if the user is not in the room. If the server does not say the mode, nothing is shown either. */
+/** Hides the members if `presence` is null (the user is not in the room) or if the server does not say the mode. */
 export function showMembers(presence, online) {
   const panel = $('members-panel');
   panel.hidden = $('show-members').hidden = !presence?.mode;

@@ -39,8 +39,8 @@ pub(crate) struct Keeper {
     turns: Arc<Turns>,
 }
 
-/// The rooms for which the store works on a batch, and those who wait for their turns. A closed room and a new one with its id
-/// take turns, in the order in which they ask.
+/// The rooms for which the store works on a batch, and the batches that wait for their turns, in order. A closed room and
+/// a new room with the same id take turns.
 #[derive(Default)]
 struct Turns(Mutex<HashMap<RoomId, VecDeque<oneshot::Sender<Turn>>>>);
 
@@ -232,7 +232,7 @@ impl Drop for Turn {
         }
         drop(rooms);
         if let Some(next) = next {
-            // If nobody waits for it any more, it is dropped again.
+            // If the receiver is gone, the turn is dropped again, and so the next one begins.
             let _ = next.send(Turn { turns: self.turns.clone(), room: self.room.clone() });
         }
     }
@@ -255,14 +255,14 @@ mod tests {
             tasks.push(tokio::spawn(async move {
                 let turn = Turns::next(&turns, &room).await;
                 lock(&order).push(n);
-                // Others wait, so it does not get the next turn at once.
+                // Others wait, so this task does not get the next turn immediately.
                 drop(turn);
                 drop(Turns::next(&turns, &room).await);
                 lock(&order).push(n);
             }));
             yield_now().await;
         }
-        // This one does not wait any longer.
+        // This task stops waiting.
         tasks.remove(1).abort();
         yield_now().await;
         drop(first);

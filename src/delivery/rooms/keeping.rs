@@ -49,9 +49,9 @@ pub(crate) struct Draft {
     pub(crate) waiting_id: Option<WaitingId>,
     /// When it was received, if its delivery is measured.
     pub(crate) received: Option<Duration>,
-    /// What the host is told. Its id, position, time and body are still to be set.
+    /// What the host is told. Its id, position, time and body are set later.
     message: Message,
-    /// What the store gets. Its id is still to be set.
+    /// What the store gets. Its id is set later.
     stored: StoredMessage,
 }
 
@@ -81,8 +81,8 @@ impl Kept {
 }
 
 impl Draft {
-    /// A message with this body, which its members get with this tail. `message` is what the host is told: its id, position and
-    /// time are still to be set.
+    /// A message with this body and with the tail that members get. `message` is what the host is told. Its id, position
+    /// and time are set later.
     pub(crate) fn new(
         body: Body<'static>,
         tail: Box<str>,

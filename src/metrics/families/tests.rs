@@ -8,7 +8,7 @@ use crate::metrics::open_metrics::encode;
 use crate::protocol::close::LeaveReason;
 use crate::stats::{Counters, LiveHistogram};
 
-/// A value that can be different from what it is.
+/// A value that can be changed.
 trait Change {
     fn change(&mut self);
 }
@@ -53,7 +53,7 @@ impl Change for BTreeMap<&'static str, Histogram> {
     }
 }
 
-/// Numbers from which others can be subtracted.
+/// Numbers that are high enough to be subtracted from.
 fn before() -> Stats {
     Stats {
         connections: 9,
@@ -66,7 +66,7 @@ fn before() -> Stats {
     }
 }
 
-/// Each field with numbers in which only it has changed. The compiler complains about a field that is missing in a list.
+/// Each field, with numbers in which only this field has changed. The compiler reports a field that is missing in a list.
 fn changed_fields() -> Vec<(String, Stats)> {
     macro_rules! each {
         ($Struct:ident, $prefix:literal, $of:expr, $($field:ident)+) => {{
@@ -111,7 +111,7 @@ fn metric(sample: &str) -> &str {
     ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)
 }
 
-/// The fields that each metric is computed from, by the code. Under no name, those without a metric.
+/// The fields from which the code computes each metric. The empty name has the fields without a metric.
 fn fields_by_metric() -> BTreeMap<String, BTreeSet<String>> {
     let before = samples(&before());
     let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! More clients enter at once than Redis can let in within a few seconds.
+//! So many clients enter at once that Redis needs more than a few seconds to answer them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::{Client, enter_frame, unlimited};
 const CLIENTS: usize = 3000;
 const CLIENTS_PER_ROOM: usize = 50;
 
-/// Each of them waits for as long as Redis lets others in, and messages do not wait with them.
+/// Clients wait while Redis answers others. Messages do not wait for them.
 #[tokio::test]
 #[ignore = "needs redis-server"]
 async fn many_clients_enter_at_once_over_redis() {
@@ -48,7 +48,7 @@ async fn many_clients_enter_at_once_over_redis() {
         }
         while most_are_waiting() {
             ann.send(json!({"event": "message", "message": "hello"})).await;
-            // If the machine has much else to do, a message may be refused.
+            // On a machine with much other work, a message may be refused.
             if ann.next().await["event"] == "message" {
                 return most_are_waiting();
             }
@@ -56,7 +56,7 @@ async fn many_clients_enter_at_once_over_redis() {
         false
     };
     let (_, is_published) = tokio::join!(join_all(enters), message);
-    assert!(begin.elapsed() > Duration::from_secs(5), "they have not waited: {:?}", begin.elapsed());
+    assert!(begin.elapsed() > Duration::from_secs(5), "the clients have not waited: {:?}", begin.elapsed());
     assert!(is_published, "a message waits behind the enters");
     let stats = rooms.stats();
     assert_eq!(stats.entered - stats.left, CLIENTS as u64 + 1);

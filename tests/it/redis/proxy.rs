@@ -1,4 +1,4 @@
-//! A node's connections to the server, of which one can be held or slowed down.
+//! A proxy between a node and the server. It can hold or slow down one of the node's connections.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use super::Server;
 pub(super) const COMMANDS: usize = 0;
 pub(super) const SUBSCRIBER: usize = 1;
 
-/// So many bytes pass a slow connection in each [`SLOW_TIME`], also if the machine has much else to do.
+/// How many bytes pass a slow connection in each [`SLOW_TIME`], even on a machine with much other work.
 const SLOW_BYTES: usize = 3072;
 const SLOW_TIME: Duration = Duration::from_millis(10);
 
@@ -65,7 +65,7 @@ impl Proxy {
         self.set(connection, if is_held { Way::Held } else { Way::Open });
     }
 
-    /// From now on, what the node sends on a connection passes slowly.
+    /// Slows down what the node sends on a connection from now on.
     pub(super) fn set_slow(&self, connection: usize) {
         self.set(connection, Way::Slow);
     }

@@ -16,10 +16,10 @@ const ROOM: &str = "cuts";
 
 /// The clients, and the member that sends.
 pub(crate) enum Clients {
-    /// Those of `tower-chat-rooms-client`.
+    /// Clients of `tower-chat-rooms-client`.
     OfCrate(ClientSender),
-    /// Those of another program, which is killed when this is dropped.
-    OfProgram(ChildStdin, #[expect(dead_code, reason = "it ends with this")] Child),
+    /// Clients in another program, which is killed when this is dropped.
+    OfProgram(ChildStdin, #[expect(dead_code, reason = "it is killed when this is dropped")] Child),
 }
 
 impl Clients {

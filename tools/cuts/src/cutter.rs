@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     /// The difference between the longest and the shortest time.
     spread: Duration,
     cuts: usize,
-    /// How long the server does not notice.
+    /// How long the server does not notice a cut.
     unnoticed: Duration,
 }
 
@@ -48,12 +48,12 @@ impl Plan {
         }
     }
 
-    /// After which time the next connection is cut.
+    /// The time after which the next connection is cut.
     fn time(&mut self) -> Duration {
         self.shortest + self.random.time(self.spread)
     }
 
-    /// Whether another connection is cut. If so, how long the server does not notice.
+    /// Takes the next cut, if there is another one. Returns how long the server does not notice it.
     fn take(&mut self) -> Option<Duration> {
         self.cuts = self.cuts.checked_sub(1)?;
         Some(self.unnoticed)
@@ -106,7 +106,7 @@ impl Cutter {
                 }
             }
         };
-        // Closed in this way, it is reset, and what it has not delivered is lost.
+        // With this option, closing resets the connection, and data that was not delivered is lost.
         near.set_zero_linger()?;
         drop(near);
         let _ = self.report.send(Event::now(self.client, What::Cut));

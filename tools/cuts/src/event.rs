@@ -14,7 +14,7 @@ pub(crate) struct Event {
 pub(crate) enum What {
     /// Its connection was cut.
     Cut,
-    /// It has entered the room, and has resumed its session or not.
+    /// It has entered the room, with or without its session.
     Entered { resumed: bool },
     /// It has received a message.
     Got(u64),
@@ -28,7 +28,7 @@ impl Event {
         Event { client, what, at: Instant::now() }
     }
 
-    /// A line that the program with the clients has written.
+    /// Parses a line of the program with the clients.
     pub(crate) fn parse(line: &str) -> Event {
         let words: Vec<&str> = line.split(' ').collect();
         let (client, what) = match *words {

@@ -7,17 +7,17 @@
 //! cargo run --release -p cuts -- --js     # the browser client, in Node 20 or later
 //! ```
 //!
-//! All clients are in one room, together with a member that sends the messages and is never cut. Each client connects
-//! through a proxy of its own, which resets a connection after a random time. If a message is missing, duplicated or out
-//! of order, the exit code is 1.
+//! All clients are in one room with another member, which sends the messages and whose connection is never cut. Each
+//! client connects through a proxy of its own, which resets a connection after a random time. If a message is missing,
+//! duplicated or out of order, the exit code is 1.
 //!
-//! Other servers can be measured in the same way: `--server` starts another server, and `--program` the program with
-//! its clients. Its arguments are the address for the sender and one address for each of the other clients. It reads
-//! lines `send NUMBER`, which it sends, and writes these lines:
+//! You can measure other servers in the same way: `--server` starts another server, and `--program` starts a program with
+//! its clients. The arguments of this program are the address for the sender, and one address for each of the other
+//! clients. It sends a message for each line `send NUMBER` that it reads, and writes these lines:
 //!
 //! * `entered CLIENT resumed` or `entered CLIENT new` when a client has entered the room, for the first time or again;
 //! * `got CLIENT NUMBER` when a client has received a message;
-//! * anything else to have it printed.
+//! * any other line, which is printed.
 
 mod clients;
 mod cutter;
@@ -46,7 +46,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// The shortest and the longest time between two messages, in milliseconds.
 const PAUSE: [u64; 2] = [20, 50];
 
-/// How long anything may take, on a machine with much else to do.
+/// How long anything may take, even on a machine with much other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Messages that are sent after the last client has come back.
@@ -120,7 +120,7 @@ async fn main() -> Result<ExitCode, Failure> {
 fn program(options: &Options) -> Option<String> {
     let script = || {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients.mjs");
-        // Without the flag, Node has a WebSocket only since version 22.
+        // Node has a WebSocket without this flag since version 22.
         format!("node --experimental-websocket --no-warnings {}", script.display())
     };
     options.program.clone().or_else(|| options.js.then(script))
@@ -149,7 +149,7 @@ impl Run {
         self.start.send_replace(true);
         let cuts = clients * self.options.cuts;
         let mut random = Random::new(self.options.seed);
-        // The number of the message after which the sender stops, once that is known.
+        // The number of the sender's last message, once it is known.
         let (mut sent, mut last) = (0, u64::MAX);
         while sent < last {
             sent += 1;
@@ -166,12 +166,12 @@ impl Run {
                 println!("after {:>4.0?}: {}", begun.elapsed(), self.report.progress(cuts));
             }
         }
-        // Everything has arrived, or nothing more arrives for a while.
+        // Until everything has arrived, or nothing arrives for a while.
         while !self.report.is_complete(sent, clients) {
             let Ok(Some(event)) = timeout(PATIENCE / 4, self.events.recv()).await else { break };
             self.report.note(event);
         }
-        // What would come twice.
+        // Duplicates would arrive now.
         sleep(Duration::from_secs(1)).await;
         while let Ok(event) = self.events.try_recv() {
             self.report.note(event);

@@ -1,4 +1,4 @@
-//! What each client has received, and how long it was away.
+//! What each client has received, and how long it was without a connection.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Client {
     duplicates: usize,
     out_of_order: usize,
     cuts: usize,
-    /// Enters after the first, in which it has resumed its session or not.
+    /// For each enter after the first, whether it has resumed its session.
     resumed: usize,
     not_resumed: usize,
     is_in_room: bool,

@@ -1,4 +1,4 @@
-//! The server, in a process that ends with this one.
+//! The server, in another process that ends with this one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
@@ -48,7 +48,7 @@ impl Server {
     }
 }
 
-/// A program with its arguments, which must not contain spaces.
+/// The command for a program and its arguments, which must not contain spaces.
 pub(crate) fn run(command: &str) -> Result<Command, Failure> {
     let mut words = command.split_whitespace();
     let mut process = Command::new(words.next().ok_or("an empty command")?);

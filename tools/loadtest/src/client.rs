@@ -199,7 +199,7 @@ impl Client {
         self.note_lateness(due);
         let id = if self.shared.options.v1 {
             self.shared.counters.to_acknowledge.add(1);
-            // 24 digits, as the ids of both clients. They need not be unguessable here.
+            // 24 digits, as in the ids of this project's clients. Here, others may guess them.
             format!(r#","cid":"{:024x}""#, self.published)
         } else {
             String::new()

@@ -55,7 +55,7 @@ pub(crate) struct Counters {
     pub(crate) arrived: Counter,
     /// Deliveries that arrived twice, or after a later one of the same sender.
     pub(crate) out_of_order: Counter,
-    /// Messages sent with an id, and acknowledgements, all of the run.
+    /// Messages that were sent with an id, and acknowledgements, of the whole run.
     pub(crate) to_acknowledge: Counter,
     pub(crate) acknowledged: Counter,
     pub(crate) heartbeats: Counter,

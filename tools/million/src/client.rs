@@ -1,5 +1,5 @@
-//! Clients in memory. What the server writes is looked at immediately, so nothing waits between the two, and no client
-//! needs a buffer or a task.
+//! Clients in memory. They look at what the server writes immediately, so no data waits between them and the server, and
+//! no client needs a buffer or a task.
 
 use std::borrow::Cow;
 use std::io;
@@ -34,7 +34,7 @@ pub(crate) struct Client {
 
 #[derive(Default)]
 struct State {
-    /// What the server has yet to read.
+    /// Bytes that the server still has to read.
     sent: Cow<'static, [u8]>,
     /// Bytes of it that the server has read.
     read: usize,
@@ -42,9 +42,9 @@ struct State {
     reader: Option<Waker>,
     /// Whether it has entered its room.
     is_in: bool,
-    /// Whether it has had a connection before, whose session it wants to resume.
+    /// Whether it had an earlier connection, whose session it wants to resume.
     is_returning: bool,
-    /// Of the latest frame of the room: the `seq`, or the number of members for plain clients.
+    /// The `seq` of the latest frame of the room. For plain clients, the number of members.
     last: u32,
     epoch: u64,
     token: u128,
@@ -80,7 +80,7 @@ impl Client {
         let mut state = self.lock();
         state.is_returning = state.is_in;
         (state.is_closed, state.heartbeats) = (false, 0);
-        // A client that returns first waits for its new token.
+        // A client that comes back waits for its new token first.
         let sent =
             if state.is_returning { Cow::default() } else { frames::enter(self.number, self.room).into() };
         (state.sent, state.read) = (sent, 0);
@@ -168,7 +168,7 @@ impl Client {
 
     fn welcomed(&self, payload: &[u8]) {
         let Ok(Welcome { resume }) = serde_json::from_slice(payload) else {
-            return self.fault("a welcome that is none");
+            return self.fault("an invalid welcome");
         };
         let token = resume.and_then(|token| u128::from_str_radix(token, 16).ok()).unwrap_or_default();
         let mut state = self.lock();
@@ -185,7 +185,7 @@ impl Client {
 
     fn entered(&self, payload: &[u8]) {
         let Ok(entered) = serde_json::from_slice::<Entered<'_>>(payload) else {
-            return self.fault("an answer to its enter that is none");
+            return self.fault("an invalid answer to its enter");
         };
         let mut state = self.lock();
         let epoch = u64::from_str_radix(entered.epoch, 16).unwrap_or_default();
@@ -210,7 +210,7 @@ impl Client {
     }
 }
 
-/// The server reads it after what was sent before.
+/// The server reads this after the bytes that were sent before.
 fn send(state: &mut State, frames: Cow<'static, [u8]>) {
     if state.read == state.sent.len() {
         (state.sent, state.read) = (frames, 0);
@@ -241,7 +241,7 @@ impl AsyncRead for Socket {
         buf.put_slice(&rest[..n]);
         state.read += n;
         if state.read == state.sent.len() {
-            // The memory of the client is not that of the server.
+            // The client's memory does not count as the server's.
             (state.sent, state.read) = (Cow::default(), 0);
         }
         Poll::Ready(Ok(()))
@@ -254,7 +254,7 @@ impl AsyncWrite for Socket {
         for frame in &mut frames {
             self.0.receive(&frame);
         }
-        // A socket that accepts everything never gets a part of a frame.
+        // A socket that accepts everything always gets whole frames.
         if !frames.rest().is_empty() {
             self.0.fault("a part of a frame");
         }
@@ -272,7 +272,7 @@ impl AsyncWrite for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // A waker that is left would keep the memory of its task.
+        // A waker that is not dropped would keep the memory of its task.
         self.0.lock().reader = None;
         self.0.tallies.ended.add();
     }

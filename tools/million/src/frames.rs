@@ -1,4 +1,4 @@
-//! What the server writes, as clients see it, and what they send.
+//! The frames that clients receive and send.
 
 /// The opcode of a text frame.
 pub(crate) const TEXT: u8 = 1;
@@ -54,7 +54,7 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// A text frame of a client, with a mask of zeros, which changes nothing.
+/// A text frame of a client, with a mask of zeros, which does not change the text.
 pub(crate) fn text_frame(payload: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(payload.len() + 8);
     match u16::try_from(payload.len()).expect("a short frame") {

@@ -1,4 +1,4 @@
-//! What the kernel has allocated, as far as `/proc` tells (Linux).
+//! The memory that the kernel has allocated, according to `/proc` (Linux).
 
 use std::collections::BTreeMap;
 use std::fs::read_to_string;
@@ -22,13 +22,13 @@ pub(crate) struct Kernel {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Slab {
     objects: i64,
-    /// Including their share of what is unused on a full slab.
+    /// Includes their share of the unused bytes of a full slab.
     bytes: i64,
 }
 
 /// The growth between two moments.
 pub(crate) struct Growth {
-    /// Of each kind with at least one object for two sockets: the growth.
+    /// The growth of each kind with at least one object for two sockets.
     slabs: Vec<(String, Slab)>,
     slab_bytes: i64,
     tcp_pages: i64,
@@ -36,7 +36,7 @@ pub(crate) struct Growth {
 }
 
 impl Kernel {
-    /// Fails without root, who alone may read `/proc/slabinfo`.
+    /// Fails without root, because only root may read `/proc/slabinfo`.
     pub(crate) fn now() -> Result<Kernel, Failure> {
         let read = |path: &str| read_to_string(path).map_err(|error| format!("can't read {path}: {error}"));
         let (memory, sockets) = (read("/proc/meminfo")?, read("/proc/net/sockstat")?);

@@ -5,13 +5,13 @@
 //! cargo run --release -p million -- --sockets 19000   # the kernel's part; needs `ulimit -n` of 19,100
 //! ```
 //!
-//! The clients are in the same process. They are not connected by sockets or pipes: what the server writes is looked at
-//! immediately, and what it reads is prepared. So all memory that is allocated when clients connect is the server's. The
-//! clients' own memory is allocated before. Everything runs on one thread, and CPU time includes that of the clients.
+//! The clients are in the same process, without sockets or pipes. They look at what the server writes immediately, and
+//! prepare what it reads. Their own memory is allocated before they connect, so all memory that is allocated when they
+//! connect is the server's. Everything runs on one thread, so the CPU time includes the clients.
 //!
-//! Each client checks the order of what it receives, and answers heartbeats. The run checks all counts: how many enters,
-//! leaves, messages and broadcasts clients have received, that sessions were resumed without a gap, and that nothing is
-//! left in the end. If there is a fault, the exit code is 1.
+//! Each client checks the order of what it receives, and answers heartbeats. The run checks how many enters, leaves,
+//! messages and broadcasts the clients have received, that sessions were resumed without a gap, and that the server has
+//! freed everything at the end. If there is a fault, the exit code is 1.
 //!
 //! `--sockets` connects over TCP from a second process, and reads from `/proc` what the kernel has allocated.
 

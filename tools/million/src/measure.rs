@@ -10,7 +10,7 @@ use cpu_time::{ProcessTime, ThreadTime};
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
-/// Everything runs on one thread. This is how often a task that only measures wants its turn.
+/// Everything runs on one thread. How often a task that only measures wants its turn.
 const PROBE: Duration = Duration::from_millis(2);
 
 /// What a part of a run has cost.
@@ -21,7 +21,7 @@ pub(crate) struct Cost {
     pub(crate) wait: Duration,
     /// Change of the bytes on the heap.
     pub(crate) heap: i64,
-    /// The most bytes on the heap in addition to those before.
+    /// The largest number of bytes on the heap, in addition to those at the start.
     pub(crate) peak: u64,
     /// Change of the resident memory.
     pub(crate) resident: i64,
@@ -63,7 +63,7 @@ impl Cost {
         self.cpu.as_secs_f64() / self.time.as_secs_f64()
     }
 
-    /// Prints it, with the CPU time for each of so many.
+    /// Prints it, with the CPU time divided by this number.
     pub(crate) fn print(&self, what: &str, count: u64, of: &str) {
         let Cost { time, cpu, wait, .. } = self;
         let each = cpu.as_secs_f64() * 1e6 / count.max(1) as f64;

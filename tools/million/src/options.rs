@@ -8,8 +8,8 @@ use crate::Failure;
 
 /// Holds a million connections in one process, and measures what they cost.
 ///
-/// The clients are in the same process, without sockets: what the kernel needs is measured with --sockets, for as many
-/// connections as there may be open files. If anything is not as it should be, the exit code is 1.
+/// The clients are in the same process, without sockets. --sockets measures the kernel's memory, with at most as many
+/// connections as there may be open files. If there is a fault, the exit code is 1.
 #[derive(Debug, Clone, Parser)]
 pub(crate) struct Options {
     /// Number of clients: a multiple of --members
@@ -20,11 +20,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 10)]
     pub(crate) members: usize,
 
-    /// Time between two heartbeats of a connection. Its answer may take four fifths of it
+    /// Time between two heartbeats of a connection. The answer may take four fifths of this time
     #[arg(long, default_value = "25s", value_parser = humantime::parse_duration)]
     pub(crate) heartbeat: Duration,
 
-    /// For how many intervals the heartbeats are measured
+    /// Number of intervals for which the heartbeats are measured
     #[arg(long, default_value_t = 2)]
     pub(crate) heartbeats: u32,
 
@@ -32,15 +32,15 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 64)]
     pub(crate) message: usize,
 
-    /// How many clients of `chat-rooms.v1` lose their connections
+    /// Number of clients of `chat-rooms.v1` that lose their connections
     #[arg(long, default_value_t = 100_000)]
     resumed: usize,
 
-    /// Messages that they miss
+    /// Messages that each of these clients misses
     #[arg(long, default_value_t = 3)]
     pub(crate) missed: usize,
 
-    /// Time over which they come back
+    /// Time over which these clients come back
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) resume_over: Duration,
 
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     pub(crate) resume_window: Duration,
 
-    /// Time over which connections are closed in the end
+    /// Time over which connections are closed at the end
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) drain: Duration,
 
@@ -60,11 +60,11 @@ pub(crate) struct Options {
     #[arg(long)]
     v1: bool,
 
-    /// Measure the kernel's part instead, with so many connections over TCP
+    /// Measure the kernel's memory instead, with this many connections over TCP
     #[arg(long)]
     pub(crate) sockets: Option<usize>,
 
-    /// Be the clients of --sockets
+    /// Run as the clients of --sockets
     #[arg(long, hide = true, requires = "sockets")]
     pub(crate) connect: Option<std::net::SocketAddr>,
 }

@@ -1,4 +1,5 @@
-//! A run in memory: all clients enter, stay, get a broadcast, partly come back, and are drained.
+//! A run in memory: all clients enter and get heartbeats and a broadcast, some lose their connections and come back, and
+//! all are drained.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,13 +17,13 @@ use crate::measure::{Cost, phase};
 use crate::options::Options;
 use crate::tally::Tallies;
 
-/// Clients that connect at the same time. Fewer than may be pending by default.
+/// Clients that connect at the same time, fewer than the default limit of pending connections.
 const CONNECTING: usize = 1000;
 
-/// After this many sends of the host, other tasks get a turn.
+/// After the host has sent this many messages, other tasks get a turn.
 const SENDS_PER_TURN: usize = 64;
 
-/// Bytes that may be left for each connection when all have ended: what the runtime and the hash tables keep.
+/// Bytes for each connection that may still be in use when all have ended, by the runtime and the hash tables.
 const MAX_LEFT: i64 = 16;
 
 /// All clients of one subprotocol, and their server.
@@ -91,7 +92,7 @@ impl<'a> Run<'a> {
         self.options.clients / self.options.members
     }
 
-    /// What some of the clients have lost, or will.
+    /// The number of clients that lose their connections.
     fn lost(&self) -> impl Iterator<Item = &Arc<Client>> {
         let lost = self.options.resumed();
         let step = self.clients.len() / lost.max(1);
@@ -137,7 +138,7 @@ impl<'a> Run<'a> {
         Ok(cost)
     }
 
-    /// Nothing happens, except for heartbeats.
+    /// Only heartbeats are sent.
     fn stay(&mut self) -> Result<(), Failure> {
         let (clients, times) = (self.clients.len() as u64, self.options.heartbeats);
         if times == 0 {
@@ -150,7 +151,7 @@ impl<'a> Run<'a> {
         cost.print("heartbeats", sent, "heartbeats with their answers");
         println!("  {:.2} for each client in {times} intervals", sent as f64 / clients as f64);
         for (client, before) in self.clients.iter().zip(before) {
-            // A busy machine may delay the last one.
+            // A busy machine may delay the last heartbeat.
             if client.heartbeats() - before + 1 < times {
                 self.tallies.faults.add("a client has had too few heartbeats");
             }
@@ -201,7 +202,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Some lose their connections, and miss messages.
+    /// Some clients lose their connections, and miss messages.
     fn lose(&mut self) -> Result<Cost, Failure> {
         let lost = self.options.resumed();
         let (result, cost) = phase(&self.runtime, async {
@@ -261,7 +262,7 @@ impl<'a> Run<'a> {
             self.tallies.messages.count() as usize,
             self.clients.len() * (1 + self.options.missed),
         );
-        // Those that were there have had no enter and no leave.
+        // The other members have received no enter and no leave.
         let (members, rooms) = (self.options.members, self.rooms());
         self.check("enters", self.tallies.enters.count() as usize, rooms * members * (members + 1) / 2);
         self.check("leaves", self.tallies.outs.count() as usize, 0);

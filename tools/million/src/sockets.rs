@@ -22,7 +22,7 @@ use crate::tally::Tallies;
 /// What the second process prints when all its clients have entered.
 const ENTERED: &str = "entered";
 
-/// What it prints when all have received a broadcast.
+/// What it prints when all its clients have received a broadcast.
 const NEWS: &str = "news";
 
 /// Connections that are opened at the same time: fewer than a listener's backlog.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// What did not happen in this time never will.
+/// How long to wait for something that must happen.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// So many faults are printed.
+/// The number of faults that are printed.
 const PRINTED: usize = 10;
 
 /// Counts something that a phase waits for.
@@ -44,7 +44,7 @@ pub(crate) struct Tallies {
     pub(crate) messages: Tally,
     pub(crate) recovered: Tally,
     pub(crate) closed: Tally,
-    /// Connections that the server has let go of.
+    /// Connections that the server has dropped.
     pub(crate) ended: Tally,
     pub(crate) faults: Faults,
 }
@@ -109,7 +109,7 @@ impl Faults {
         }
     }
 
-    /// Prints the first ones, and returns the number of all.
+    /// Prints the first faults, and returns the number of all faults.
     pub(crate) fn print(&self) -> usize {
         for fault in &*self.first.lock().expect("not poisoned") {
             println!("fault: {fault}");

@@ -3,7 +3,7 @@
 use clap::Args;
 
 /// Times are CPU time of the main thread of Redis in µs. The defaults were measured with --measure (Redis 7.0, two cores
-/// with other work), unless it says otherwise.
+/// with other work), unless an input says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Args)]
 pub(crate) struct Costs {
     /// A message, without its deliveries to nodes
@@ -22,7 +22,7 @@ pub(crate) struct Costs {
     #[arg(long, default_value_t = 61.0)]
     pub(crate) resume: f64,
 
-    /// A node for a second: its leases and probes, and its looks for lost nodes
+    /// A node for a second: its leases and probes, and its checks for lost nodes
     #[arg(long, default_value_t = 268.0)]
     pub(crate) node: f64,
 
@@ -42,7 +42,7 @@ pub(crate) struct Costs {
     #[arg(long, default_value_t = 60.0)]
     pub(crate) reap: f64,
 
-    /// A look at a room of a lost node in which nothing is to be done
+    /// A look at a room of a lost node that has no members to remove
     #[arg(long, default_value_t = 29.0)]
     pub(crate) look: f64,
 

@@ -1,4 +1,4 @@
-//! What clients do, and what that costs Redis and the nodes. No queues: those are in `queue`.
+//! What clients do, and what this costs Redis and the nodes. `queue` simulates the queues.
 
 use clap::Args;
 
@@ -77,12 +77,12 @@ impl Size {
         self.connections / self.nodes
     }
 
-    /// One of so many groups, each with its own Redis, nodes and rooms.
+    /// One of this many groups, each with its own Redis, nodes and rooms.
     pub(crate) fn group(self, of: f64) -> Size {
         Size { nodes: (self.nodes / of).max(1.0), connections: self.connections / of }
     }
 
-    /// One of so many Redis servers over which the rooms are hashed, so that each node needs all of them.
+    /// One of this many Redis servers over which the rooms are hashed, so that each node needs all of them.
     pub(crate) fn shard(self, of: f64) -> Size {
         Size { connections: self.connections / of, ..self }
     }
@@ -119,7 +119,7 @@ impl Size {
     }
 }
 
-/// What is too much. Beyond the first of them, add groups.
+/// The limits. If one of them is exceeded, add groups.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limits {
     pub(crate) redis: f64,
@@ -133,22 +133,22 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            // Above that, queues grow, and nothing is left for a failure.
+            // Above this, queues grow, and there is no reserve for a failure.
             redis: 0.6,
             network: 5e9,
             memory: 32e9,
             // Messages are refused meanwhile.
             outage: 10.0,
-            // Calls without an answer for 2 s may have got lost.
+            // A connection without an answer for 2 s counts as broken.
             longest_call: 1.0,
-            // So long, a lost node's members seem to be there.
+            // Until then, the members of a lost node seem to be in their rooms.
             lost: 60.0,
         }
     }
 }
 
 impl Limits {
-    /// The resource that is used up first, and how many times over.
+    /// The resource that is used up first, and how many times it is used up.
     pub(crate) fn first(&self, needs: &Needs) -> (&'static str, f64) {
         let used = [
             ("CPU of Redis", needs.redis / self.redis),
@@ -161,7 +161,7 @@ impl Limits {
         used.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
     }
 
-    /// Into how many parts a size has to be divided until everything is below its limit.
+    /// The number of parts into which a size has to be divided, so that all resources are below their limits.
     pub(crate) fn parts(&self, part: impl Fn(f64) -> Size, habits: &Habits, costs: &Costs) -> f64 {
         let fits = |parts: &f64| self.first(&part(*parts).needs(habits, costs)).1 <= 1.0;
         (1_u32..=10_000).map(f64::from).find(fits).unwrap_or(f64::INFINITY)

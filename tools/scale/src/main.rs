@@ -1,16 +1,17 @@
-//! Calculates what many nodes need of Redis, from what single calls cost:
+//! Calculates what many nodes need from Redis, based on the costs of single calls:
 //!
 //! ```sh
 //! cargo run --release -p scale
 //! cargo run --release -p scale -- --measure   # the costs of single calls; needs redis-server
 //! ```
 //!
-//! `--help` lists all inputs: what clients do, and the costs of single calls with their sources. The load is a formula
-//! (`load.rs`). What happens when all nodes call Redis at once, because it was away or because a node is lost, is a
-//! simulation (`queue.rs`).
+//! `--help` lists all inputs: what clients do, and the costs of single calls with their sources. A formula gives the load
+//! (`load.rs`). A simulation shows what happens when all nodes call Redis at once, because it was away or because a node
+//! is lost (`queue.rs`).
 //!
-//! If one Redis is not enough, nodes are divided as docs/redis.md says: into groups, each with its own Redis and its own
-//! rooms. `shards` is what it would take if all nodes used all servers, and rooms were hashed over these.
+//! If one Redis is not enough, the nodes are divided into groups as docs/redis.md describes, each with its own Redis and
+//! its own rooms. `shards` is the number of Redis servers that would be needed if rooms were hashed over servers that all
+//! nodes use.
 
 mod costs;
 mod load;
@@ -26,10 +27,10 @@ use crate::load::{Habits, Limits, Size};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Calculates what many nodes need of Redis, and what breaks first.
+/// Calculates what many nodes need from Redis, and which resource is used up first.
 #[derive(Debug, Clone, Parser)]
 struct Options {
-    /// Numbers of nodes, with commas between them
+    /// Numbers of nodes, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "3,10,30,100,300,1000")]
     nodes: Vec<u32>,
 

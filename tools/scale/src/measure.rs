@@ -60,7 +60,7 @@ async fn drop_all(mut events: Events) {
     while events.recv().await.is_some() {}
 }
 
-/// Runs calls, some of them at a time, and returns the CPU time of the server for each of them in µs.
+/// Runs calls, several at a time, and returns the CPU time of the server for each of them in µs.
 async fn each<F: Future<Output = Result<(), Failure>>>(
     server: &Server,
     count: usize,
@@ -74,7 +74,7 @@ async fn each<F: Future<Output = Result<(), Failure>>>(
     Ok(server.usage().await?.cpu_since(&before) * 1e6 / count as f64)
 }
 
-/// A message, to so many nodes.
+/// A message to different numbers of nodes.
 async fn publish(server: &Server) -> Result<(), Failure> {
     let node = &node(server, "publish", Duration::from_secs(10)).await?;
     node.enter("r", NewMember::new("ann"), None).await?;
@@ -246,7 +246,7 @@ async fn subscriptions(server: &Server) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A node is lost, and so many others remove its members, each of which is in another room.
+/// A node is lost, and other nodes remove its members, each of which is in a different room.
 async fn reap(server: &Server, reapers: usize) -> Result<(), Failure> {
     const LOST: usize = 1000;
     let prefix = format!("reap{reapers}");
@@ -274,7 +274,7 @@ async fn reap(server: &Server, reapers: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A node is lost whose sessions can be resumed. What the others cost until then.
+/// A lost node with sessions that can be resumed: what the other nodes cost until the sessions end.
 async fn keep(server: &Server, sessions: usize) -> Result<(), Failure> {
     const SECONDS: u32 = 5;
     let prefix = format!("keep{sessions}");
@@ -282,7 +282,7 @@ async fn keep(server: &Server, sessions: usize) -> Result<(), Failure> {
         (node(server, &prefix, SHORT_LEASE).await?, node(server, &prefix, SHORT_LEASE).await?);
     each(server, sessions, async |n| enter(&lost, n, n).await).await?;
     drop(lost);
-    // All rooms have been looked at once.
+    // The nodes have looked at all rooms once.
     sleep(SHORT_LEASE * 4).await;
     let before = server.usage().await?;
     sleep(Duration::from_secs(SECONDS.into())).await;

@@ -1,5 +1,5 @@
-//! What happens when all nodes call Redis at the same time: a simulation. Redis runs one call after the other, in the order
-//! in which they arrive.
+//! A simulation of Redis when all nodes call it at the same time. Redis runs one call after the other, in the order in
+//! which they arrive.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use crate::costs::Costs;
 use crate::load::{Habits, Size};
 
-/// Nodes connect again within so many seconds: the longest backoff.
+/// Nodes connect again within this many seconds, the longest backoff.
 const RECONNECT: f64 = 5.0;
 
 /// Channels that are subscribed to with one command, logs that are read at a time, and sessions that are looked at.
@@ -24,10 +24,10 @@ const LOOK: [f64; 2] = [0.5, 1.0];
 /// Seconds from an answer to the next call of the same node.
 const ROUND_TRIP: f64 = 0.0003;
 
-/// How it went.
+/// The result of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Outcome {
-    /// Seconds until all is done.
+    /// Seconds until all calls are done.
     pub(crate) done: f64,
     /// Seconds until the answer to a call, at most. After 2 s, a node may take its connection for broken.
     pub(crate) longest_answer: f64,
@@ -35,7 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) fenced: usize,
 }
 
-/// A server that is also busy with other calls, for this share of its time.
+/// A server that is busy with other calls for a share of its time.
 struct Server {
     free_at: f64,
     others: f64,
@@ -43,7 +43,7 @@ struct Server {
 }
 
 impl Server {
-    /// Takes a call that needs so many µs. Returns when it is answered. Calls must come in the order of their times.
+    /// Takes a call that needs this many µs. Returns the time of its answer. Calls must come in the order of their times.
     fn serve(&mut self, at: f64, micros: f64) -> f64 {
         self.free_at = self.free_at.max(at) + micros / 1e6 / (1.0 - self.others);
         self.longest = self.longest.max(self.free_at - at);
@@ -152,7 +152,7 @@ pub(crate) fn outage(size: Size, habits: &Habits, costs: &Costs) -> Outcome {
     Outcome { done, longest_answer: server.longest, fenced }
 }
 
-/// A node without sessions is lost. Each other one goes through its rooms, one after the other, and all in the same order.
+/// A node without sessions is lost. Each other node looks at its rooms, one after the other. All use the same order.
 pub(crate) fn lost(size: Size, habits: &Habits, costs: &Costs) -> Outcome {
     let rooms = size.rooms_of_node(habits).ceil() as usize;
     let others = (size.nodes as usize).saturating_sub(1);

@@ -17,7 +17,7 @@ use crate::probe::Timed;
 /// The room that all of them are in.
 pub(crate) const ROOM: &str = "r";
 
-/// Why reading and writing does not fail.
+/// Why reads and writes do not fail.
 const OPEN: &str = "the connection is open";
 
 /// A client's session, whether it is connected or not.

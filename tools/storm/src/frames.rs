@@ -1,4 +1,4 @@
-//! The frames of a WebSocket, as far as the clients need them.
+//! WebSocket frames, with only what the clients need.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// A WebSocket after its handshake.
 pub(crate) struct Frames<IO> {
     io: IO,
-    /// What was read and not taken yet.
+    /// Bytes that were read and are not used yet.
     bytes: BytesMut,
 }
 
@@ -28,7 +28,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
         let len = u16::try_from(text.len()).map_err(io::Error::other)?;
         let mut frame = vec![0x81, 0x80 | 126];
         frame.extend(len.to_be_bytes());
-        // A mask of zeros changes nothing.
+        // A mask of zeros, which does not change the text.
         frame.extend([0; 4]);
         frame.extend(text.as_bytes());
         self.io.write_all(&frame).await
@@ -64,7 +64,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
         self.io.write_all(head.as_bytes()).await
     }
 
-    /// Throws away what arrives, and returns how many bytes it was.
+    /// Reads what has arrived, and returns the number of bytes.
     pub(crate) async fn skip(&mut self) -> io::Result<usize> {
         self.bytes.clear();
         self.bytes.reserve(16 * 1024);

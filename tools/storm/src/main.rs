@@ -3,9 +3,9 @@
 //! everything else that runs on its workers. With `-- --joins`, it instead measures what it costs when all of them
 //! enter a room at the same time, depending on what members learn about each other.
 //!
-//! Clients and server share one runtime and talk through memory, so that it is mostly the server's work. With `-- --tcp`,
-//! the server is a process of its own, the clients are in many rooms and connect over TCP, and what counts is the CPU time
-//! of that process, as in a comparison with other servers.
+//! Clients and server share one runtime and talk through memory, so most of the work is the server's. With `-- --tcp`, the
+//! server is a process of its own, the clients are in many rooms and connect over TCP, and the CPU time of the server's
+//! process is measured, so you can compare it with other servers.
 
 mod client;
 mod frames;
@@ -68,15 +68,15 @@ struct Options {
     #[arg(long, default_value_t = 500)]
     rooms: usize,
 
-    /// With --tcp: messages that each client has missed, at most 100
+    /// With --tcp: messages that each client misses, at most 100
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100))]
     missed: u64,
 
-    /// With --tcp: rooms that have 1,000 members only count them
+    /// With --tcp: rooms with 1,000 members or more only count them
     #[arg(long)]
     auto_presence: bool,
 
-    /// Be the server of a run with --tcp
+    /// Run as the server of a run with --tcp
     #[arg(long, hide = true)]
     serve: bool,
 }

@@ -1,4 +1,4 @@
-//! The server in a process of its own, which is this program again.
+//! The server in a process of its own, which runs this program again.
 
 use std::error::Error;
 use std::fs::read_to_string;
@@ -20,7 +20,7 @@ use crate::Options;
 /// The unit of times in `/proc/PID/stat` on all common systems.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A server that uses no CPU time for this long has nothing to do.
+/// A server that uses no CPU time for this long is idle.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Connections that wait to be accepted. With the usual 128, many would have to try again after a second.
@@ -57,7 +57,7 @@ impl Server {
         ticks(&read_to_string(format!("/proc/{id}/stat"))?).ok_or_else(|| "no CPU time in /proc".into())
     }
 
-    /// Waits until it has nothing to do. Returns the CPU time that it has used up to then.
+    /// Waits until it is idle. Returns the CPU time that it has used so far.
     pub(crate) async fn idle(&self) -> Result<Duration, Failure> {
         loop {
             let before = self.cpu()?;
@@ -72,13 +72,13 @@ impl Server {
 
 /// User and system time in the text of `/proc/PID/stat`.
 fn ticks(stat: &str) -> Option<Duration> {
-    // The process name comes before, in brackets, and may contain anything.
+    // Before these fields comes the process name, which is in brackets and may contain anything.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     let mut next = || fields.next()?.parse::<u32>().ok();
     Some(TICK * (next()? + next()?))
 }
 
-/// Is the server until standard input ends. Writes its address to standard output.
+/// Runs the server until standard input ends. Writes its address to standard output.
 pub(crate) async fn serve(options: &Options) -> io::Result<()> {
     let limits = Limits::default()
         .max_connections(usize::MAX)

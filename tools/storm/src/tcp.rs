@@ -41,7 +41,7 @@ struct Returned {
     after: Duration,
     resumed: bool,
     numbers: Vec<u64>,
-    /// It stays open, because the others would be told that it is lost.
+    /// It stays open. Otherwise, the others would be told that the client is gone.
     _connection: Connection,
 }
 
@@ -50,7 +50,7 @@ struct Connection {
     token: String,
 }
 
-/// What a client reads of a frame.
+/// The parts of a frame that a client reads.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Frame {
@@ -80,7 +80,7 @@ pub(crate) async fn measure(options: &Options) -> Result<(), Failure> {
             .await?;
     println!("enter: {}", per(server.idle().await? - before));
 
-    // So that all of them know how far they have read.
+    // With this message, all clients know their positions.
     send(&mut senders, 0, options).await?;
     for member in &mut members {
         member.read_to(0).await?;
@@ -133,7 +133,7 @@ async fn send(senders: &mut [Member], number: u64, options: &Options) -> Result<
     Ok(())
 }
 
-/// All do the same at the same time.
+/// All clients do the same at the same time.
 async fn at_once<T: Send + 'static, F>(
     clients: usize,
     mut task: impl FnMut(usize) -> F,

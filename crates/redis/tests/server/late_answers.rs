@@ -1,4 +1,4 @@
-//! Answers that are late or lost. Each test names the rule without which it fails.
+//! Answers that are late or lost. Each test names the rule that it tests, without which it fails.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ async fn node(url: String, name: &str) -> TestNode {
     TestNode::connect(Settings::new(url).node_name(name).lease(MINUTE)).await
 }
 
-/// Waits until a command has this answer.
+/// Waits until a command returns this number.
 async fn until(server: &Server, command: &[&str], answer: u64) {
     while server.command::<u64>(command).await != answer {
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// A node with a member and a session of a user that cannot be resumed, which is gone.
+/// A node that has gone, with a member and with a session of a user that cannot be resumed.
 async fn lost_node(server: &Server, name: &str) -> String {
     let lost = node(server.url(), name).await;
     lost.enter("r", member(name), None).await.unwrap();
@@ -35,7 +35,7 @@ async fn lost_node(server: &Server, name: &str) -> String {
     incarnation
 }
 
-/// How often a node has told its host of the loss of the members and of the users of a lost node.
+/// How often a node has reported the members and the users of a lost node to its host.
 fn told_of(node: &TestNode, name: &str) -> (usize, usize) {
     let user = format!("user of {name}");
     let heard = node.heard();
@@ -44,15 +44,15 @@ fn told_of(node: &TestNode, name: &str) -> (usize, usize) {
     (members.count(), users.count())
 }
 
-/// Rule: a call that removes members or users of a lost node is repeated with the same answer. Otherwise, no host would be
-/// told of them.
+/// Rule: if a call that removes members or users of a lost node is repeated, it has the same answer. Otherwise, these
+/// would be reported to no host.
 #[tokio::test]
 async fn a_node_learns_whom_it_has_removed_if_the_answer_is_lost() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.directory(), server.socket());
     let a = node(proxy.url(), "a").await;
     a.enter("r", member("ann"), None).await.unwrap();
-    // The server knows the scripts after this.
+    // From now on, the server has the scripts.
     let first = lost_node(&server, "first").await;
     server.set_lease(&first, "-now").await;
     a.until("of the first node's", |_| told_of(&a, "first") == (1, 1)).await;
@@ -73,8 +73,8 @@ async fn a_node_learns_whom_it_has_removed_if_the_answer_is_lost() {
     assert_eq!((told_of(&a, "first"), told_of(&a, "second")), ((1, 1), (1, 1)));
 }
 
-/// Rule: as above, for what a node removes of its own old incarnation. Otherwise, it would take its own members for members
-/// that another node has reported as gone, and its host would be told of their enters once more.
+/// Rule: the same holds if a node removes its own old incarnation. Otherwise, it would assume that another node has
+/// reported its members as gone, and would report their enters to its host once more.
 #[tokio::test]
 async fn a_node_learns_what_it_has_removed_of_itself_if_the_answer_is_lost() {
     let server = Server::start().await;
@@ -99,8 +99,8 @@ async fn a_node_learns_what_it_has_removed_of_itself_if_the_answer_is_lost() {
     assert!(!a.heard().iter().any(|event| matches!(event, Event::EnteredAgain { .. })));
 }
 
-/// Rule: a member whose enter is answered after its node has come back from a fence is entered again. The node did not know
-/// of it when it entered its other members.
+/// Rule: if an enter is answered after its node has come back from a fence, the member is entered again. The node did not
+/// know about this member when it entered its other members.
 #[tokio::test]
 async fn a_member_is_in_the_room_if_its_node_was_fenced_before_the_answer() {
     let server = Server::start().await;

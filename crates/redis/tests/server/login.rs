@@ -94,7 +94,7 @@ async fn errors_say_what_to_do() {
     check(&error, ConnectErrorKind::Unreachable, "cannot be reached; check the URL, that it runs");
 }
 
-/// Answers each connection as an HTTP server answers a request that it does not understand.
+/// Answers each connection like an HTTP server that does not understand the request.
 async fn serve_http(listener: TcpListener, answer: &'static [u8]) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -112,9 +112,9 @@ async fn an_http_server_is_named() {
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve_http(listener, answer));
         for url in [format!("redis://{address}"), format!("redis+sentinel://{address}/main")] {
-            // It fails immediately, although it would wait for Redis.
-            let error = Node::connect(Settings::new(url)).await.expect_err("it is no Redis");
-            let says = format!("an HTTP server answers at {address}, and not Redis");
+            // It fails immediately and does not wait for Redis.
+            let error = Node::connect(Settings::new(url)).await.expect_err("it is not Redis");
+            let says = format!("{address} is an HTTP server, not Redis");
             check(&error, ConnectErrorKind::Settings, &says);
         }
     }

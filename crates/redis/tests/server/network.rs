@@ -134,7 +134,8 @@ async fn calls_that_arrive_late_have_no_effect() {
     assert_eq!(roster.members.len(), 1, "{roster:?}");
 }
 
-/// Rule: a connection is broken if the server answers nothing, and not if calls wait for long because there are many.
+/// Rule: a connection counts as broken if the server does not answer any call, but not if calls are slow because there are
+/// many.
 #[tokio::test]
 async fn a_connection_with_many_calls_is_not_broken() {
     let server = Server::start().await;
@@ -150,7 +151,7 @@ async fn a_connection_with_many_calls_is_not_broken() {
     assert_eq!(commands_of(&server).await, connection);
 }
 
-/// The connections for commands, as the server numbers them.
+/// The server's ids of the connections for commands.
 async fn commands_of(server: &Server) -> Vec<String> {
     let clients: String = server.command(&["CLIENT", "LIST"]).await;
     let commands = clients.lines().filter(|client| client.contains(":commands "));

@@ -1,4 +1,5 @@
-//! Nodes that say something of a session that is not as they know it. Each test names the rule without which it fails.
+//! Calls of nodes about sessions that have changed without their knowledge. Each test names the rule that it tests,
+//! without which it fails.
 
 use std::time::Duration;
 
@@ -28,14 +29,14 @@ fn gone(generation: u64) -> Event {
     Event::SessionGone { session: "id".into(), generation }
 }
 
-/// Rule: what a node says of a session has no effect if it has taken the session over since, without knowing it yet.
+/// Rule: a node's call about a session has no effect if the node has taken the session over since, but does not know it.
 #[tokio::test]
 async fn only_the_latest_generation_of_a_node_ends_its_session() {
     let server = Server::start().await;
     let (a, b) = (node(server.url(), "a").await, node(server.url(), "b").await);
     a.open_session(session()).await.unwrap();
     a.enter("r", member("ann").session(&session()), None).await.unwrap();
-    // As if the node had taken it over, and the answer were on its way.
+    // As if the node had taken the session over and had not got the answer yet.
     let _: u32 = server.command(&["HINCRBY", KEY, "generation", "1"]).await;
     assert_eq!(a.leave_in_session("r", "ann", 1, Some("bye".into())).await, None);
     assert!(!a.close_session("id", 1).await.unwrap());
@@ -45,13 +46,13 @@ async fn only_the_latest_generation_of_a_node_ends_its_session() {
 
 /// Rule: a session ends only on the node that has it. After a loss of data, two nodes may have the same generation.
 #[tokio::test]
-async fn a_session_is_one_nodes_if_two_have_taken_it_over_for_the_same_time() {
+async fn a_session_belongs_to_one_node_if_two_have_the_same_generation() {
     for is_closed in [false, true] {
         let server = Server::start().await;
         let (a, b) = (node(server.url(), "a").await, node(server.url(), "b").await);
         a.open_session(session()).await.unwrap();
         b.resume("t1", "t2", "").await.unwrap();
-        // As if Redis had lost that, and the first node had taken the session over from itself.
+        // As if Redis had lost this, and the first node had taken the session over from itself.
         let incarnation = server.incarnation("a").await;
         let _: u32 = server.command(&["HSET", KEY, "node", &incarnation]).await;
         if is_closed {
@@ -64,7 +65,8 @@ async fn a_session_is_one_nodes_if_two_have_taken_it_over_for_the_same_time() {
     }
 }
 
-/// Rule: if a server that has lost nothing does not know a session, it has ended. That is not known for ever.
+/// Rule: a session has ended if the server does not know it and has lost no data. It does not remember ended sessions
+/// forever.
 #[tokio::test]
 async fn a_session_that_has_ended_long_ago_stays_gone() {
     for is_closed in [false, true] {
@@ -87,7 +89,7 @@ async fn a_session_that_has_ended_long_ago_stays_gone() {
     }
 }
 
-/// Rule: a session that another node has ended does not come back after a restart of the server, which may have lost it.
+/// Rule: a session that another node has ended does not come back after a restart of the server, which may have lost data.
 #[tokio::test]
 async fn a_session_that_has_ended_elsewhere_stays_gone_after_a_restart() {
     let mut server = Server::start_with(Data::Everything).await;
@@ -103,8 +105,8 @@ async fn a_session_that_has_ended_elsewhere_stays_gone_after_a_restart() {
     assert!(!exists(&server, KEY).await);
 }
 
-/// Rule: a node is told that it does not have a session any more, also if Redis has lost that another node has taken it over,
-/// and learns of it from that node.
+/// Rule: a node learns that another node has taken its session over, even if Redis has lost this. Redis then learns it from
+/// the other node.
 #[tokio::test]
 async fn a_node_learns_that_a_session_is_gone_if_redis_has_lost_it() {
     let server = Server::start().await;
@@ -115,7 +117,7 @@ async fn a_node_learns_that_a_session_is_gone_if_redis_has_lost_it() {
     proxy.set(SUBSCRIBER, Way::Dead);
     b.resume("t1", "t2", "").await.unwrap();
     let _: u32 = server.command(&["HSET", KEY, "node", &incarnation, "generation", "1"]).await;
-    // It hears again.
+    // Wait until it gets messages again.
     let is_heard = |event: &Event| matches!(event, Event::Command { .. });
     while !a.heard().iter().any(is_heard) {
         b.send_to_number(a.number(), b"hello").await.unwrap();
@@ -129,14 +131,14 @@ async fn a_node_learns_that_a_session_is_gone_if_redis_has_lost_it() {
     assert_eq!(b.resume("t2", "t3", "u").await.unwrap().generation, 3);
 }
 
-/// Rule: nobody removes anything of a node that has a valid lease. Redis may have lost the fence since another node has
-/// learned of it.
+/// Rule: no node removes members, users or sessions of a node with a valid lease. Redis may have lost the fence after
+/// another node has learned of it.
 #[tokio::test]
 async fn a_node_keeps_all_if_redis_loses_its_fence() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.directory(), server.socket());
     let a = node(proxy.url(), "a").await;
-    // This one does not find out by itself that its lease is gone.
+    // With this lease, the node does not renew it during the test.
     let b = TestNode::connect(Settings::new(server.url()).node_name("b").lease(10 * MINUTE)).await;
     let incarnation = server.incarnation("b").await;
     b.open_session(session()).await.unwrap();
@@ -165,7 +167,7 @@ async fn a_node_keeps_all_if_redis_loses_its_fence() {
     }
 }
 
-/// Rule: a session that Redis does not have any more does not keep a lost node from being forgotten.
+/// Rule: a lost node is forgotten even if Redis does not have one of its sessions any more.
 #[tokio::test]
 async fn a_lost_node_is_forgotten_without_its_sessions() {
     let server = Server::start().await;

@@ -22,7 +22,7 @@ pub(super) async fn append(
             Ok(messages.iter().map(StoredMessage::id).collect())
         }
         Ok(_) => ids_of(messages, &columns.stored(connection, room).await?),
-        // An id is there already, probably because the append is repeated. Nothing was stored.
+        // One of the ids exists, probably because the append is repeated. Nothing was stored.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
             let mut transaction = connection.begin().await?;
             columns.insert(&mut transaction, INSERT_MISSING, room).await?;
@@ -34,14 +34,14 @@ pub(super) async fn append(
     }
 }
 
-/// Inserts messages without a known key. Fails if an id is there already.
+/// Inserts the messages whose keys do not exist. Fails if one of their ids exists.
 const INSERT_NEW: &str = "INSERT INTO chat_rooms_messages (room, id, key, connection, user_id, name, body) \
      SELECT $1, id, key, connection, user_id, name, body \
      FROM UNNEST($2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[]) WITH ORDINALITY \
      AS new (id, key, connection, user_id, name, body, position) ORDER BY position \
      ON CONFLICT (room, key) WHERE key IS NOT NULL DO NOTHING";
 
-/// Inserts messages without a known key or id.
+/// Inserts the messages whose keys and ids do not exist.
 const INSERT_MISSING: &str = "INSERT INTO chat_rooms_messages (room, id, key, connection, user_id, name, body) \
      SELECT $1, id, key, connection, user_id, name, body \
      FROM UNNEST($2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[]) WITH ORDINALITY \

@@ -16,20 +16,22 @@ use call::Call;
 /// Each version of the tables, beginning with 1.
 const MIGRATIONS: [&str; 1] = [include_str!("1_messages.sql")];
 
-/// How long a call waits for a connection. The default `Timeouts::store_timeout` is long enough for two such waits, so the log
-/// says why an append has failed, and not only that it has taken too long.
+/// How long a call waits for a connection. Two such waits are shorter than the default `Timeouts::store_timeout`, so the
+/// log says why an append has failed, and not only that it has taken too long.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the first connection may take: the database may just be starting.
+/// How long the first connection may take. The database may be starting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The advisory lock of migrations: processes that start at the same time create the tables one after the other.
+/// The advisory lock of migrations. With it, processes that start at the same time migrate one after the other.
 const MIGRATION_LOCK: i64 = 0x6368_6174_726f_6f6d;
 
-/// A [store](MessageStore) in a Postgres database, which several processes may use.
+/// A [store](MessageStore) in a Postgres database. Several processes may use the same database if they share their rooms
+/// through a [broker](tower_chat_rooms::ChatRoomsBuilder::broker).
 ///
-/// An append is one statement. If a call is dropped before it completes, its connection is closed, because the server
-/// may be gone and other calls need the place in the pool. Clones share the connections.
+/// An append needs one statement, unless messages are appended again. If a call is dropped before it completes, its
+/// connection is closed, because the server may be gone and other calls need the place in the pool. Clones share the
+/// connections.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -77,7 +79,7 @@ impl PostgresStore {
     /// Uses the connections of your own pool.
     ///
     /// Set its `acquire_timeout` to less than half of [`store_timeout`](tower_chat_rooms::Timeouts::store_timeout).
-    /// Otherwise, the log does not say that the database cannot be reached, but only that it does not answer in time.
+    /// Otherwise, the log says only that the store does not answer in time, and not that the database cannot be reached.
     pub fn from_pool(pool: PgPool) -> PostgresStore {
         PostgresStore { pool }
     }
@@ -160,7 +162,7 @@ fn options() -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(10)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // Instead of before each call, which would double the time of an append.
+        // Test a connection only after a pause. A test before each call would double the time of an append.
         .test_before_acquire(false)
         .before_acquire(|connection, metadata| {
             Box::pin(async move {

@@ -19,15 +19,16 @@ use writer::Writer;
 /// Each version of the tables, beginning with 1.
 const MIGRATIONS: [&str; 1] = [include_str!("1_messages.sql")];
 
-/// How long a call waits while another process writes. The default `Timeouts::store_timeout` is long enough for two such waits, so
-/// the log says why an append has failed, and not only that it has taken too long.
+/// How long a call waits while another process writes. Two such waits are shorter than the default
+/// `Timeouts::store_timeout`, so the log says why an append has failed, and not only that it has taken too long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A [store](MessageStore) in a SQLite database, for a single process.
+/// A [store](MessageStore) in a SQLite database. Several processes on one machine may use the same database if they share
+/// their rooms through a [broker](tower_chat_rooms::ChatRoomsBuilder::broker).
 ///
-/// SQLite has one writer at a time, and waits for the disk at the end of each transaction. The store therefore collects
-/// the appends that arrive during a write, of all rooms, and writes them in one transaction. Readers do not wait for
-/// writers. Clones share the connections.
+/// SQLite has one writer at a time, and waits for the disk at the end of each transaction. So the store collects the
+/// appends of all rooms that arrive during a write, and writes them in one transaction. Readers do not wait for writers.
+/// Clones share the connections.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -73,7 +74,7 @@ impl SqliteStore {
         Ok(SqliteStore::from_pool(pool))
     }
 
-    /// Uses the connections of your own pool. Use a write-ahead log. Otherwise, readers and writers wait for each
+    /// Uses the connections of your own pool. Configure a write-ahead log. Otherwise, readers and writers wait for each
     /// other.
     pub fn from_pool(pool: SqlitePool) -> SqliteStore {
         SqliteStore { writer: Arc::new(Writer::new(pool.clone())), pool }

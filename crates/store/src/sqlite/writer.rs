@@ -1,4 +1,4 @@
-//! The one writer of a database.
+//! The writer of a database, which writes one transaction at a time.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use tower_chat_rooms::{MessageId, RoomId};
 use crate::error::{Error, ErrorKind};
 use crate::row::{self, Row, number};
 
-/// How many messages are deleted at a time. Other writers wait meanwhile.
+/// How many messages are deleted at a time. Appends wait meanwhile.
 const DELETED_AT_ONCE: u64 = 1000;
 
-/// Writes the appends that wait, in one transaction: the first one that gets its turn writes all others, too.
+/// Writes the waiting appends in one transaction. The first append that gets its turn also writes the others.
 pub(super) struct Writer {
     pool: SqlitePool,
     waiting: Mutex<Vec<Append>>,
@@ -39,7 +39,7 @@ impl Writer {
     ) -> Result<Vec<MessageId>, Error> {
         let (answer, answered) = oneshot::channel();
         self.waiting().push(Append { room: room.clone(), messages: messages.to_vec(), answer });
-        // In a task, because sqlx leaves a transaction open whose future is dropped while it begins.
+        // In a task, because sqlx leaves a transaction open if its future is dropped while the transaction begins.
         let writer = self.clone();
         tokio::spawn(async move {
             let _turn = writer.turn.lock().await;
@@ -83,7 +83,7 @@ impl Writer {
                     let _ = append.answer.send(Ok(ids));
                 }
             }
-            // None is stored. Perhaps only one of them is the reason.
+            // No append is stored. Perhaps only one of them is the reason, so each is written by itself.
             Err(error) if error.kind() != ErrorKind::Unavailable && appends.len() > 1 => {
                 for append in appends {
                     let answer = self.write(std::slice::from_ref(&append)).await;

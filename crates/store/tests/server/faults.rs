@@ -173,7 +173,7 @@ async fn the_error_says_that_the_database_cannot_be_reached() {
     let store = server.store().await;
     let room = RoomId::from("r");
     server.kill();
-    // It may use connections that are lost.
+    // The first calls may use lost connections.
     let away = async {
         loop {
             let error = store.append(&room, &[next_message(&mut None, 0)]).await.unwrap_err();

@@ -36,7 +36,7 @@ impl Server {
         server
     }
 
-    /// What is in it goes with the server.
+    /// It is deleted with the server.
     #[allow(dead_code, reason = "only tests of other programs use it")]
     pub(crate) fn directory(&self) -> &Path {
         &self.directory

@@ -47,14 +47,14 @@ pub(super) async fn bind(path: &Path, mode: u32) -> io::Result<Listener> {
         bound => bound?,
     };
     let _file = Some(SocketFile::at(path)?);
-    // The umask may have removed some. Nobody can connect before it listens.
+    // The umask may have removed some permissions. Nobody can connect before the socket listens.
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(Listener::Unix { listener: socket.listen(BACKLOG)?, _file })
 }
 
 fn try_bind(path: &Path, mode: u32) -> io::Result<UnixSocket> {
     let socket = UnixSocket::new_stream()?;
-    // On Linux, the file then never has more permissions than these. Other systems refuse this.
+    // On Linux, the file then never has more permissions than these. Other systems refuse the call.
     let _ = File::from(socket.as_fd().try_clone_to_owned()?).set_permissions(Permissions::from_mode(mode));
     socket.bind(path)?;
     Ok(socket)

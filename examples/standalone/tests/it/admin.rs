@@ -95,7 +95,7 @@ async fn a_unix_socket_is_guarded_by_its_permissions() {
     assert_eq!(line, format!("admin view on {listen} (anyone who may write to the socket can use it)"));
     let file = std::fs::metadata(&path).expect("the file exists");
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
-    // A proxy that makes the socket public passes on another host.
+    // A proxy that publishes the socket passes on a different host.
     for (host, status) in [("localhost", "200"), ("chat.example", "403")] {
         let mut stream = tokio::net::UnixStream::connect(&path).await.expect("it accepts");
         let request = format!("GET /nodes HTTP/1.1\r\nHost: {host}\r\n\r\n");

@@ -76,7 +76,7 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
     assert!(!error.contains("secret"), "{error}");
 }
 
-/// A moment, which differs from call to call.
+/// Random times.
 pub(super) struct Random(u64);
 
 impl Random {

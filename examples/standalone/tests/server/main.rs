@@ -1,7 +1,7 @@
 //! The standalone with Postgres: `cargo test -p standalone --features store --test server`.
 //!
-//! Postgres must be installed; `CHAT_POSTGRES_BIN` can name the directory of its binaries. With the feature `redis`, there
-//! are tests that also need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`.
+//! The tests need Postgres. `CHAT_POSTGRES_BIN` can name the directory of its binaries. With the feature `redis`, some
+//! tests also need `redis-server`, or another server that `CHAT_REDIS_SERVER` names.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 

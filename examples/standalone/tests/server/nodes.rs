@@ -1,4 +1,4 @@
-//! Several servers with one Postgres database, which share their rooms through Redis.
+//! Several nodes that share their rooms through Redis and use one Postgres database.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::standalone::Standalone;
 
 const NODES: usize = 3;
 
-/// Longer than the turn of a node to store messages, but shorter than its store may take. So the node goes on with them when its
-/// turn is over.
+/// Longer than a node's turn to store messages, but shorter than the timeout of its store. So the node continues to store
+/// them when its turn is over.
 const SHORT: Duration = Duration::from_secs(4);
 
-/// Longer than the lease of a node, so that the others take it for gone.
+/// Longer than the lease of a node, so that it counts as lost for the others.
 const LONG: Duration = Duration::from_secs(12);
 
 /// What happens to a node while the database works on its messages.
@@ -55,7 +55,7 @@ impl Cluster {
         Standalone::start_at(listen, &flags).await
     }
 
-    /// Lets no message be stored until one of the nodes has begun to, and then lets this happen to that node.
+    /// Holds the database until one of the nodes stores messages, and then applies the fault to this node.
     async fn strike(&mut self, fault: Fault, load: &Load) {
         let mut locking = self.connect().await;
         let mut lock = locking.begin().await.unwrap();
@@ -84,7 +84,7 @@ impl Cluster {
         load.until_acknowledged(100, "by all nodes").await;
     }
 
-    /// Waits until the database has a message of a node to store. Returns the node, and the database's process.
+    /// Waits until a node stores messages. Returns the node, and the process of the database.
     async fn storing(&self) -> (usize, i32) {
         let mut connection = self.connect().await;
         let begin = Instant::now();
@@ -100,7 +100,7 @@ impl Cluster {
                 let node = (0..NODES).find(|n| name(*n) == application);
                 return (node.unwrap(), process);
             }
-            assert!(begin.elapsed() < PATIENCE, "no message is to be stored");
+            assert!(begin.elapsed() < PATIENCE, "no node stores messages");
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -110,12 +110,12 @@ impl Cluster {
     }
 }
 
-/// How the database knows a node.
+/// The name of a node for the database.
 fn name(n: usize) -> String {
     format!("node-{n}")
 }
 
-/// Each acknowledged message is stored once, and no client receives a message that is not stored, or one twice, or misses one.
+/// Each acknowledged message is stored once. Each client receives each stored message once, and no others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_message_is_lost_when_a_node_stops_while_it_stores_messages() {
     let mut cluster = Cluster::start().await;

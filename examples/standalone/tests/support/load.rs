@@ -1,4 +1,4 @@
-//! Clients that send to a room and read it while servers, Redis or the database crash.
+//! Clients that send and read messages of a room while servers, Redis or the database crash.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) const ROOM: &str = "r";
 /// What the last messages of the room begin with.
 const END: &str = "end";
 
-/// Lets a server take whatever the clients send.
+/// Flags that remove the rate limits.
 pub(crate) const UNLIMITED: [&str; 6] = [
     "--max-messages-per-second=0",
     "--max-enters-per-minute=0",
@@ -28,33 +28,33 @@ pub(crate) const UNLIMITED: [&str; 6] = [
     "--max-new-rooms-per-minute-per-ip=0",
 ];
 
-/// What may happen besides lost connections.
+/// What may happen in addition to lost connections.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Allowed {
-    /// A client misses messages, and is told of the gap.
+    /// A client misses messages, and learns of the gap.
     pub(crate) gaps: bool,
-    /// A message is refused for the moment, so that it comes after later ones of its sender.
+    /// A message is refused and sent again, so that it arrives after later messages of its sender.
     pub(crate) refusals: bool,
 }
 
-/// What a client has received: the text and the id of each message, and how many gaps it was told of.
+/// What a client has received: the text and the id of each message, and the number of gaps.
 #[derive(Default)]
 struct Heard {
     messages: Vec<(String, u64)>,
     gaps: u64,
 }
 
-/// Clients that read, and some that also send numbered messages.
+/// Clients that read messages. Some of them also send numbered messages.
 pub(crate) struct Load {
     /// For each client, its name and what it has received.
     heard: Vec<(String, watch::Receiver<Heard>)>,
-    /// They return how many messages were acknowledged.
+    /// The tasks that send. They return how many messages were acknowledged.
     writers: Vec<JoinHandle<u64>>,
-    /// That of a writer.
+    /// The sender of a writer.
     sender: ClientSender,
     acknowledged: watch::Sender<u64>,
     is_over: watch::Sender<bool>,
-    /// The tasks that read. They end with this.
+    /// The tasks that read. They are aborted when this is dropped.
     reading: JoinSet<()>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) async fn stored(store: &impl MessageStore) -> Vec<StoredMessage> {
 }
 
 impl Load {
-    /// Begins to send. All clients are in the room.
+    /// Begins to send. All clients must be in the room.
     pub(crate) fn start(readers: Vec<Client>, writers: Vec<Client>) -> Load {
         let (acknowledged, is_over) = (watch::Sender::new(0), watch::Sender::new(false));
         let (mut heard, mut tasks, mut reading) = (Vec::new(), Vec::new(), JoinSet::new());
@@ -97,7 +97,7 @@ impl Load {
         Load { heard, writers: tasks, sender, acknowledged, is_over, reading }
     }
 
-    /// Waits until so many more messages are acknowledged.
+    /// Waits until this many more messages are acknowledged.
     pub(crate) async fn until_acknowledged(&self, more: u64, when: &str) {
         let mut acknowledged = self.acknowledged.subscribe();
         let goal = *acknowledged.borrow() + more;
@@ -105,16 +105,15 @@ impl Load {
         drop(reached.unwrap_or_else(|_| panic!("nothing is acknowledged {when}")));
     }
 
-    /// Stops sending, waits until all clients have all messages, and checks what they have received. Each acknowledged message
-    /// is stored once, and no client has received a message that is not stored, or one twice, or has missed one. Returns
-    /// how many messages there were.
+    /// Stops sending, waits until all clients have all messages, and checks that each acknowledged message is stored once,
+    /// and that each client has received each stored message once, and no others. Returns how many messages there were.
     pub(crate) async fn check(mut self, store: &impl MessageStore, allowed: Allowed) -> String {
         self.is_over.send_replace(true);
         let mut sent = Vec::new();
         for writer in std::mem::take(&mut self.writers) {
             sent.push(writer.await.expect("it writes"));
         }
-        self.until_all_have_heard_the_end().await;
+        self.until_all_have_the_last_message().await;
         let stored = stored(store).await;
         let ids: BTreeMap<u64, String> =
             stored.iter().map(|message| (message.id().as_u64(), text(message))).collect();
@@ -128,11 +127,11 @@ impl Load {
                 late += u64::from(*id < latest);
                 latest = latest.max(*id);
             }
-            assert!(*gaps == 0 || allowed.gaps, "{name} was told of gaps");
+            assert!(*gaps == 0 || allowed.gaps, "{name} has gaps");
             let missed: Vec<&String> =
                 ids.iter().filter(|(id, _)| !seen.contains(id)).map(|(_, text)| text).collect();
             println!(
-                "{name}: {} received, {late} of them after later ones, told of {gaps} gaps, missed: {missed:?}",
+                "{name}: {} received, {late} of them after later ones, {gaps} gaps, missed: {missed:?}",
                 messages.len()
             );
             assert!(*gaps > 0 || missed.is_empty(), "{name} has missed {missed:?}");
@@ -140,9 +139,9 @@ impl Load {
         format!("{} messages stored, {sent:?} acknowledged", stored.len())
     }
 
-    /// Sends a last message, and waits until all clients have it. If one of them learns meanwhile that it has missed messages,
-    /// it may have missed the last one, so another one follows.
-    async fn until_all_have_heard_the_end(&mut self) {
+    /// Sends a last message, and waits until all clients have it. If a client learns meanwhile that it has missed messages,
+    /// it may have missed this one, so another message follows.
+    async fn until_all_have_the_last_message(&mut self) {
         for n in 0.. {
             let gaps = self.gaps();
             let end = format!("{END}-{n}");
@@ -168,7 +167,7 @@ impl Load {
     }
 }
 
-/// The stored messages of each writer are numbered from 0 on, in order, and include those that were acknowledged.
+/// Checks that the stored messages of each writer are numbered from 0, in order, and include all acknowledged ones.
 fn check_stored<'a>(texts: impl Iterator<Item = &'a String>, sent: &[u64], allowed: Allowed) {
     let mut numbers: HashMap<&str, Vec<u64>> = HashMap::new();
     for text in texts.filter(|text| !text.starts_with(END)) {

@@ -1,4 +1,4 @@
-//! A Redis server of a test's own.
+//! A Redis server for one test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +17,7 @@ pub(crate) enum Data {
 }
 
 impl Redis {
-    /// Starts one that keeps its data in this folder.
+    /// Starts a server that keeps its data in this folder.
     pub(crate) fn start(folder: &Path) -> Redis {
         Redis { process: Redis::launch(folder), folder: folder.to_owned() }
     }

@@ -250,7 +250,7 @@ impl Rooms {
                     NotEntered::NameTaken { anonymous } => Refused::Room(EnterError::NameTaken { anonymous }),
                     NotEntered::Unavailable => Refused::Unavailable,
                 })?;
-                // Many events may come first.
+                // Many events may arrive before that of this enter.
                 let outcome = progress.wait(outcome).await.ok_or(Refused::Unavailable)?;
                 outcome.map_err(|_| Refused::Room(EnterError::Closed))
             };
@@ -338,13 +338,14 @@ impl Rooms {
         Ok(receiver)
     }
 
-    /// Waits until a message has arrived at this node, so that what the host does to its members afterwards comes later.
+    /// Waits until a message has arrived at this node, so that the members get it before the effects of the host's next
+    /// calls.
     async fn wait_for_arrival(&self, room: &RoomId, position: Position) {
         let Some(room) = self.registry.get(room.as_str()) else { return };
         let arrival = room.lock().arrival_of(position);
         drop(room);
         if let Some(arrival) = arrival {
-            // The answer of the broker and its events take different ways.
+            // The broker's answer may arrive before the event.
             let _ = timeout(PUBLISH_WAIT, arrival).await;
         }
     }

@@ -1,4 +1,4 @@
-//! A Redis server of its own, and what it says of itself.
+//! A Redis server for the measurements, and its statistics.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::Failure;
 
 const PORT: u16 = 7397;
 
-/// Fewer calls than that in a second are leases and probes.
+/// Fewer calls than this in a second are leases and probes.
 const QUIET: f64 = 200.0;
 
 pub(super) struct Server {
@@ -92,7 +92,7 @@ impl Server {
         Usage::parse(&info).ok_or_else(|| "INFO lacks something".into())
     }
 
-    /// Waits until hardly any script is run. Returns what the server had used a second before.
+    /// Waits until the server runs hardly any scripts. Returns what it had used a second before.
     pub(super) async fn until_quiet(&self) -> Result<Usage, Failure> {
         let mut before = self.usage().await?;
         loop {

@@ -21,12 +21,12 @@ pub(crate) enum Way {
     Held,
     /// The same, but only for what the server sends.
     Late,
-    /// Everything arrives, but little at a time.
+    /// Everything passes, but slowly.
     Slow,
     Closed,
 }
 
-/// So many bytes pass a slow connection in each [`SLOW_TIME`], also if the machine has much else to do.
+/// How many bytes pass a slow connection in each [`SLOW_TIME`], even on a machine with much other work.
 const SLOW_BYTES: usize = 5120;
 const SLOW_TIME: Duration = Duration::from_millis(10);
 
@@ -40,11 +40,11 @@ pub(crate) struct Proxy {
 
 type Triggers = Arc<Mutex<Vec<Trigger>>>;
 
-/// What a client sends, and what happens to its connection then.
+/// A text that a client may send, and what then happens to its connection.
 struct Trigger {
     text: String,
     way: Way,
-    /// Told the number of the connection.
+    /// Gets the number of the connection.
     sent: oneshot::Sender<usize>,
 }
 
@@ -91,7 +91,8 @@ impl Proxy {
         *self.target.lock().unwrap() = target;
     }
 
-    /// Changes what happens to a connection as soon as a client sends this text on it. Tells which connection it is.
+    /// As soon as a client sends this text on a connection, changes what happens to this connection. The receiver gets its
+    /// number.
     pub(crate) fn set_when_sent(&self, text: impl Into<String>, way: Way) -> oneshot::Receiver<usize> {
         let (sent, is_sent) = oneshot::channel();
         self.triggers.lock().unwrap().push(Trigger { text: text.into(), way, sent });
