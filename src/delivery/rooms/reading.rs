@@ -86,7 +86,9 @@ impl Rooms {
             return Ok(Page::of(kept, range, limit, false));
         };
         let stored = keeper.page(&self.tasks, room, range, limit + 1).await.ok_or(Unavailable)?;
-        let is_cut = stored.len() > limit;
+        let fitting = fitting(&stored, range);
+        let is_cut = stored.len() > limit || fitting.len() < stored.len();
+        let stored = fitting;
         let (first, last) = (stored.first().map(StoredMessage::id), stored.last().map(StoredMessage::id));
         let mut messages: BTreeMap<_, _> =
             stored.iter().filter_map(|message| Some((message.id(), encode(room, message)?))).collect();
@@ -208,7 +210,46 @@ impl LiveRoom {
     }
 }
 
+/// The messages of a page that may fit into an answer, so that the others are not encoded.
+fn fitting(page: &[StoredMessage], range: PageRange) -> &[StoredMessage] {
+    let mut bytes = 0;
+    let mut fits = |message: &&StoredMessage| {
+        bytes += message.body().len();
+        bytes <= MAX_BYTES || bytes == message.body().len()
+    };
+    match range {
+        PageRange::After(_) => &page[..page.iter().take_while(&mut fits).count()],
+        PageRange::Latest | PageRange::Before(_) => {
+            &page[page.len() - page.iter().rev().take_while(&mut fits).count()..]
+        }
+    }
+}
+
 /// A message as clients get it.
 fn encode(room: &RoomId, message: &StoredMessage) -> Option<Box<str>> {
     history::encode(room, message.id(), message.name(), message.connection(), message.body())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_messages_are_encoded_than_may_fit_into_an_answer() {
+        let third = "x".repeat(MAX_BYTES / 3);
+        let page = |bodies: &[&str]| -> Vec<StoredMessage> {
+            let id = |n| MessageId::from_u64(n).unwrap();
+            (1..).zip(bodies).map(|(n, body)| StoredMessage::new(id(n), *body)).collect()
+        };
+        let ids = |page: &[StoredMessage], range| -> Vec<u64> {
+            fitting(page, range).iter().map(|message| message.id().as_u64()).collect()
+        };
+        let (before, after) = (PageRange::Latest, PageRange::After(MessageId::ZERO));
+        let many = page(&[&*third; 5]);
+        assert_eq!((ids(&many, before), ids(&many, after)), (vec![3, 4, 5], vec![1, 2, 3]));
+        let long = "x".repeat(2 * MAX_BYTES);
+        let long = page(&[&*long, "a", &*long]);
+        assert_eq!((ids(&long, before), ids(&long, after)), (vec![3], vec![1]));
+        assert_eq!((ids(&[], before), ids(&[], after)), (vec![], vec![]));
+    }
 }

@@ -10,6 +10,7 @@ use tower_chat_rooms::store::{MessageStore, PageRange, StoredMessage};
 use tower_chat_rooms::{MessageId, RoomId};
 
 use crate::error::Error;
+use crate::reads::Reads;
 use crate::row::{self, Row, limit, number};
 use call::Call;
 
@@ -53,11 +54,13 @@ const MIGRATION_LOCK: i64 = 0x6368_6174_726f_6f6d;
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    reads: Reads,
 }
 
 impl PostgresStore {
     /// Connects to a database with a URL such as `postgres://user:password@host/database`, with at most 10 connections.
-    /// A call waits at most 2 s for one of them, and then fails. For other settings, use [`PostgresStore::from_pool`].
+    /// A call waits at most 2 s for one of them, and then fails. Clients that read leave a quarter of the connections to
+    /// messages that are to be stored. For other settings, use [`PostgresStore::from_pool`].
     ///
     /// # Errors
     ///
@@ -81,7 +84,9 @@ impl PostgresStore {
     /// Set its `acquire_timeout` to less than half of [`store_timeout`](tower_chat_rooms::Timeouts::store_timeout).
     /// Otherwise, the log says only that the store does not answer in time, and not that the database cannot be reached.
     pub fn from_pool(pool: PgPool) -> PostgresStore {
-        PostgresStore { pool }
+        let options = pool.options();
+        let reads = Reads::new(options.get_max_connections(), options.get_acquire_timeout());
+        PostgresStore { pool, reads }
     }
 
     /// Creates the tables, or changes them to what this version of the crate needs. Does nothing if they are up to date.
@@ -194,10 +199,13 @@ impl MessageStore for PostgresStore {
             PageRange::Before(id) => (PAGE_BEFORE, number(id)),
             PageRange::After(id) => (PAGE_AFTER, number(id)),
         };
-        let mut call = Call::begin(&self.pool).await?;
         let query = sqlx::query_as(sql).bind(room.as_str()).bind(end).bind(limit(messages));
-        let rows = query.fetch_all(call.connection()).await.map_err(Error::from);
-        let rows: Vec<Row> = call.end(rows)?;
+        let read = async {
+            let mut call = Call::begin(&self.pool).await?;
+            let rows = query.fetch_all(call.connection()).await.map_err(Error::from);
+            call.end(rows)
+        };
+        let rows: Vec<Row> = self.reads.run(read).await?;
         let mut page: Vec<_> = rows.into_iter().map(row::message).collect::<Result<_, _>>()?;
         if !matches!(range, PageRange::After(_)) {
             page.reverse();

@@ -13,6 +13,7 @@ use tower_chat_rooms::store::{MessageStore, PageRange, StoredMessage};
 use tower_chat_rooms::{MessageId, RoomId};
 
 use crate::error::Error;
+use crate::reads::Reads;
 use crate::row::{self, Row, limit, number};
 use writer::Writer;
 
@@ -48,6 +49,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct SqliteStore {
     pool: SqlitePool,
     writer: Arc<Writer>,
+    reads: Reads,
 }
 
 impl SqliteStore {
@@ -77,7 +79,9 @@ impl SqliteStore {
     /// Uses the connections of your own pool. Configure a write-ahead log. Otherwise, readers and writers wait for each
     /// other.
     pub fn from_pool(pool: SqlitePool) -> SqliteStore {
-        SqliteStore { writer: Arc::new(Writer::new(pool.clone())), pool }
+        let options = pool.options();
+        let reads = Reads::new(options.get_max_connections(), options.get_acquire_timeout());
+        SqliteStore { writer: Arc::new(Writer::new(pool.clone())), reads, pool }
     }
 
     /// Creates the tables, or changes them to what this version of the crate needs. Does nothing if they are up to date.
@@ -157,12 +161,9 @@ impl MessageStore for SqliteStore {
             PageRange::Before(id) => (PAGE_BEFORE, number(id)),
             PageRange::After(id) => (PAGE_AFTER, number(id)),
         };
-        let rows: Vec<Row> = sqlx::query_as(sql)
-            .bind(room.as_str())
-            .bind(end)
-            .bind(limit(messages))
-            .fetch_all(&self.pool)
-            .await?;
+        let query = sqlx::query_as(sql).bind(room.as_str()).bind(end).bind(limit(messages));
+        let read = async { Ok(query.fetch_all(&self.pool).await?) };
+        let rows: Vec<Row> = self.reads.run(read).await?;
         let mut page: Vec<_> = rows.into_iter().map(row::message).collect::<Result<_, _>>()?;
         if !matches!(range, PageRange::After(_)) {
             page.reverse();
