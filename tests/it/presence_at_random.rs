@@ -12,7 +12,7 @@ use tower_chat_rooms::{
 
 use crate::support::{
     Client, RESUME_WINDOW, Random, assert_empty, enter_frame, has_shared_broker, leave_frame, message_frame,
-    unlimited,
+    run_other_tasks, unlimited,
 };
 
 const ROOMS: [&str; 4] = ["full", "count", "quiet", "auto"];
@@ -367,6 +367,8 @@ pub(crate) async fn run(
                     // resumed, so this is the last one.
                     let _ = nodes[0].send("quiet", &json!({"event": "notice"}));
                 }
+                // What the broker has taken reaches all nodes, however slow it is.
+                run_other_tasks().await;
                 for follower in &mut followers {
                     follower.read(usize::MAX).await;
                 }
