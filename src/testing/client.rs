@@ -172,6 +172,9 @@ impl TestClient {
     /// frames that it has missed. Returns whether the session was resumed. If so, the other members have not noticed
     /// the lost connection.
     ///
+    /// Missed messages that come from a message store are in the server's answer to the enter, which this method reads, so
+    /// you do not receive them. To test what a client gets back, keep a [`History`](crate::History) in the test.
+    ///
     /// # Panics
     /// If the server refuses the connection or an enter.
     #[track_caller]

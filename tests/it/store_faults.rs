@@ -11,7 +11,9 @@ use tower_chat_rooms::{
     RoomEvent, RoomId, RoomPolicy, SendError, User, Verdict,
 };
 
-use crate::support::{Client, V1Client, enter_frame, run_other_tasks, with_expiring_tokens, without_limits};
+use crate::support::{
+    Client, LogCapture, V1Client, enter_frame, run_other_tasks, with_expiring_tokens, without_limits,
+};
 
 fn rooms_on(store: &MemoryStore) -> ChatRoomsBuilder {
     without_limits(ChatRooms::builder()).store(store.clone())
@@ -410,4 +412,31 @@ fn callbacks_go_on_after_the_runtime_of_earlier_ones_has_ended() {
             expect_ack(&mut ann, cid).await;
         }
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_for_long_does_not_fill_the_log() {
+    let capture = LogCapture::default();
+    let _guard = capture.listen("info");
+    let store = MemoryStore::new();
+    let rooms = rooms_on(&store).build().unwrap();
+    for outages in 1..3 {
+        let mut ann = enter(&rooms, "ann", Admission::anonymous()).await;
+        store.set_fault(Some(StoreFault::Fail));
+        for n in 0..20 {
+            let cid = format!("{outages}-{n}");
+            ann.send(message(&cid)).await;
+            expect_refused(&mut ann, &cid).await;
+        }
+        store.set_fault(None);
+        for n in 0..3 {
+            let cid = format!("{outages}-{n}");
+            ann.send(message(&cid)).await;
+            expect_own(&mut ann, &cid).await;
+        }
+        let lines = ["has failed", "works again"].map(|text| capture.count(text));
+        assert_eq!(lines, [outages; 2], "{}", capture.text());
+        assert!(capture.count("trying again") <= outages, "{}", capture.text());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::doubts::Doubts;
+use super::store_log::StoreLog;
 use crate::config::Config;
 use crate::hooks::guard::{self, Panicked};
 use crate::ids::{MessageId, RoomId};
@@ -37,6 +38,7 @@ pub(crate) struct Keeper {
     doubts: Mutex<Doubts>,
     counters: Arc<Counters>,
     turns: Arc<Turns>,
+    log: StoreLog,
 }
 
 /// The rooms for which the store works on a batch, and the batches that wait for their turns, in order. A closed room and
@@ -62,6 +64,7 @@ impl Keeper {
             shutdown_timeout: timeouts.shutdown_timeout,
             doubts: Mutex::new(Doubts::new(SystemTime::now())),
             turns: Arc::default(),
+            log: StoreLog::new(),
             counters,
         }
     }
@@ -83,7 +86,7 @@ impl Keeper {
             for wait in TRIES {
                 match self.append_once(room, messages).await {
                     Ok(ids) => return Ok(ids.into_iter().map(Some).collect()),
-                    Err(error) => tracing::warn!(%room, %error, "messages could not be stored; trying again"),
+                    Err(error) => self.log.tries_again(room, &error),
                 }
                 sleep(wait).await;
             }
@@ -138,7 +141,7 @@ impl Keeper {
         }
         let refused = messages.iter().zip(&stored).filter(|(_, stored)| stored.is_none());
         for (message, _) in refused {
-            tracing::error!(%room, id = %message.id(), %error, "the store refuses a message; it is not stored");
+            self.log.refuses(room, message.id(), &error);
         }
         Ok(stored)
     }
@@ -177,12 +180,13 @@ impl Keeper {
         let answer = answer.await;
         times.add(start.elapsed());
         match answer {
-            Some(Ok(Ok(answer))) => return Some(answer),
-            Some(Ok(Err(error))) => tracing::error!(%room, %error, "the message store has failed"),
-            Some(Err(Panicked)) => {}
-            None => {
-                tracing::error!(%room, limit = ?self.timeout, "the message store did not answer in time")
+            Some(Ok(Ok(answer))) => {
+                self.log.works();
+                return Some(answer);
             }
+            Some(Ok(Err(error))) => self.log.has_failed(room, &error),
+            Some(Err(Panicked)) => {}
+            None => self.log.was_too_slow(room, self.timeout),
         }
         self.counters.store_failures.add(1);
         None
