@@ -430,6 +430,11 @@ async fn a_store_that_fails_for_long_does_not_fill_the_log() {
         }
         store.set_fault(None);
         for n in 0..3 {
+            // Only then is it sure that the store works again.
+            assert_eq!(capture.count("works again"), outages - usize::from(n < 2), "{}", capture.text());
+            if n == 1 {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
             let cid = format!("{outages}-{n}");
             ann.send(message(&cid)).await;
             expect_own(&mut ann, &cid).await;

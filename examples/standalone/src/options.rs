@@ -204,7 +204,7 @@ impl Options {
         &self.given
     }
 
-    /// Who may connect, for the log.
+    /// Which clients may connect, for the log.
     pub(crate) fn auth(&self) -> &'static str {
         if self.tokens.are_required() { "JSON Web Tokens" } else { "none" }
     }

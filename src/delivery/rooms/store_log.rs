@@ -9,6 +9,11 @@ use crate::ids::{MessageId, RoomId};
 use crate::log_limit::LogLimit;
 use crate::store::erased::StoreError;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, lock};
+
+/// The store works again if it has not failed for this long. It may fail for some messages and answer others, or read
+/// messages while it cannot store any.
+const RECOVERED: Duration = Duration::from_secs(10);
 
 /// Writes at most one line per kind and minute, and one line when the store works again.
 pub(super) struct StoreLog {
@@ -18,6 +23,7 @@ pub(super) struct StoreLog {
     refusals: LogLimit,
     /// Whether the last line was about a failure.
     is_failing: AtomicBool,
+    last_failure: Mutex<Duration>,
 }
 
 impl StoreLog {
@@ -28,12 +34,16 @@ impl StoreLog {
             tries: LogLimit::default(),
             refusals: LogLimit::default(),
             is_failing: AtomicBool::new(false),
+            last_failure: Mutex::default(),
         }
     }
 
     /// The store has answered.
     pub(super) fn works(&self) {
-        if self.is_failing.load(Ordering::Relaxed) && self.is_failing.swap(false, Ordering::Relaxed) {
+        let has_recovered = || self.start.elapsed() >= *lock(&self.last_failure) + RECOVERED;
+        let is_failing = &self.is_failing;
+        if is_failing.load(Ordering::Relaxed) && has_recovered() && is_failing.swap(false, Ordering::Relaxed)
+        {
             tracing::info!("the message store works again");
         }
     }
@@ -65,7 +75,9 @@ impl StoreLog {
     }
 
     fn failure(&self) -> Option<Option<u64>> {
-        let line = self.failures.take(self.start.elapsed());
+        let now = self.start.elapsed();
+        *lock(&self.last_failure) = now;
+        let line = self.failures.take(now);
         if line.is_some() {
             self.is_failing.store(true, Ordering::Relaxed);
         }
