@@ -182,6 +182,11 @@ impl Outlet {
         has_progress
     }
 
+    /// Whether nothing waits, and the I/O ends the stream when it is dropped.
+    pub(super) fn ends_when_dropped(&self) -> bool {
+        self.queue.is_empty() && !self.has_unflushed && matches!(self.io, Transport::Tcp(_))
+    }
+
     /// Shuts down the I/O's writing half after everything was written.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.queue.is_empty() || self.has_unflushed {

@@ -55,6 +55,10 @@ impl Socket {
         while !self.is_gone() && !self.is_unreadable {
             ready!(self.poll_rest(cx));
         }
+        // Its client has closed. To shut down a TCP socket that is dropped next would only cost a system call.
+        if self.is_gone() && self.outlet.ends_when_dropped() {
+            return Poll::Ready(());
+        }
         ready!(self.outlet.poll_shutdown(cx));
         // Its answer cannot be recognized any more, so the end of the stream has to do.
         if self.is_unreadable { self.outlet.poll_discard(cx) } else { Poll::Ready(()) }

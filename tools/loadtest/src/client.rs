@@ -114,7 +114,7 @@ impl Client {
                     Some(due) => self.publish(due).await?,
                     None => break,
                 },
-                frame = self.socket.next() => match frame {
+                frame = self.socket.next(), if self.reads() => match frame {
                     Some(Ok(Message::Text(text))) => self.on_text(&text).await?,
                     Some(Ok(Message::Close(frame))) => return Err(closed(frame)),
                     Some(Ok(_)) => {} // tungstenite answers pings.
@@ -154,12 +154,14 @@ impl Client {
         match stamp.number {
             None if own && !self.entered => {
                 self.entered = true;
-                self.shared.enter(self.room());
+                self.shared.enter(self.index);
             }
             None => {}
             Some(number) => self.check_order(stamp.sender, number),
         }
-        self.shared.record_delivery(stamp.due);
+        if self.reads() {
+            self.shared.record_delivery(stamp.due);
+        }
         if own && stamp.number.is_some() && self.shared.options.scenario == Scenario::Flood {
             let now = self.shared.now();
             if self.shared.is_before_end(now) {
@@ -168,6 +170,10 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    fn reads(&self) -> bool {
+        !self.shared.has_begun() || self.shared.options.reads(self.index)
     }
 
     fn check_order(&mut self, sender: usize, number: u64) {

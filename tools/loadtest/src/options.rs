@@ -44,6 +44,11 @@ pub(crate) struct Options {
     #[arg(long, default_value = "10", value_parser = at_least_one)]
     pub(crate) burst: usize,
 
+    /// Only every Nth member of a room, and its senders, read what they receive. The others let it wait in the kernel, so
+    /// that the load generator needs less CPU. The server's heartbeat must be longer than the run [rate, burst]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    read_every: usize,
+
     /// Unanswered messages of each sender [flood]
     #[arg(long, default_value = "1", value_parser = at_least_one)]
     pub(crate) window: usize,
@@ -131,6 +136,22 @@ impl Options {
         self.senders.min(self.members())
     }
 
+    /// Whether this connection reads while messages are measured.
+    pub(crate) fn reads(&self, index: usize) -> bool {
+        let member = index % self.members();
+        member < self.senders() || member.is_multiple_of(self.read_every) || !self.is_paced()
+    }
+
+    /// How many members there are for each one that reads.
+    pub(crate) fn members_per_reader(&self) -> f64 {
+        let readers = (0..self.members()).filter(|member| self.reads(*member)).count();
+        self.members() as f64 / readers as f64
+    }
+
+    fn is_paced(&self) -> bool {
+        matches!(self.scenario, Scenario::Rate | Scenario::Burst)
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.rooms() * self.members()
     }
@@ -159,7 +180,12 @@ impl Options {
             Scenario::Enter => "all enter at the same time".into(),
         };
         let protocol = if self.v1 { ", chat-rooms.v1" } else { "" };
-        format!("{}: {rooms} room(s) of {members}, {what}{protocol}", self.scenario.name())
+        let readers = if self.members_per_reader() > 1.0 {
+            format!(", one of {} members reads", self.read_every)
+        } else {
+            String::new()
+        };
+        format!("{}: {rooms} room(s) of {members}, {what}{protocol}{readers}", self.scenario.name())
     }
 
     fn check(&self) -> Result<(), String> {

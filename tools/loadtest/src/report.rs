@@ -75,7 +75,7 @@ impl Report {
             messages: counters.messages.get(),
             expected: counters.expected.get(),
             delivered: counters.delivered(),
-            arrived: counters.arrived.get(),
+            arrived: (counters.arrived.get() as f64 * shared.options.members_per_reader()) as u64,
             lost: counters.lost(),
             out_of_order: counters.out_of_order.get(),
             unacknowledged: shared.options.v1.then(|| counters.unacknowledged()),

@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     /// Messages due between these times are measured. Set once all have entered.
     begin: AtomicU64,
     end: AtomicU64,
-    /// Number of members of each room.
+    /// Number of members of each room that read.
     rooms: Box<[AtomicU64]>,
 }
 
@@ -95,6 +95,11 @@ impl Shared {
         self.begin.store(begin, Relaxed);
     }
 
+    /// Whether all have connected, and messages are due.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begin.load(Relaxed) < u64::MAX
+    }
+
     /// Ends the run: nothing is due from now on.
     pub(crate) fn finish(&self) {
         self.end.fetch_min(self.now(), Relaxed);
@@ -131,10 +136,13 @@ impl Shared {
         format!("{}-{room}", self.run)
     }
 
-    /// Counts a member that has entered a room.
-    pub(crate) fn enter(&self, room: usize) {
-        let online = self.rooms[room].fetch_add(1, Relaxed) + 1;
+    /// Counts a connection that has entered its room.
+    pub(crate) fn enter(&self, index: usize) {
         self.counters.entered.add(1);
+        if !self.options.reads(index) {
+            return;
+        }
+        let online = self.rooms[index / self.options.members()].fetch_add(1, Relaxed) + 1;
         if self.options.scenario == Scenario::Enter {
             // The k-th enter is delivered to k members.
             self.counters.expected.add(online);
