@@ -30,9 +30,9 @@ pub(crate) struct Options {
     #[arg(long, default_value = "")]
     pub(crate) subtitle: String,
 
-    /// Peer or series to highlight
+    /// Peer or series to highlight [repeatable]
     #[arg(long)]
-    pub(crate) highlight: Option<String>,
+    pub(crate) highlight: Vec<String>,
 
     /// Rename a peer, scenario, series or axis; --only, --highlight and --baseline use the new
     /// names
@@ -76,10 +76,10 @@ impl Options {
     }
 
     pub(crate) fn is_highlight(&self, name: &str) -> bool {
-        self.highlight.as_deref() == Some(name)
+        self.highlight.iter().any(|highlighted| highlighted == name)
     }
 
-    /// The names chosen by --only in its order or, without it, all with the highlighted one first.
+    /// The names chosen by --only in its order or, without it, all with the highlighted ones first.
     pub(crate) fn choose<'a>(&self, mut names: Vec<&'a str>) -> Vec<&'a str> {
         let place = |name: &str| self.only.iter().position(|wanted| wanted == name);
         names.retain(|name| self.only.is_empty() || place(name).is_some());

@@ -13,8 +13,9 @@ impl Svg {
     pub(crate) fn legend(&mut self, options: &Options, baseline: &str) {
         self.y += 32.0;
         let (y, mut x) = (self.y, MARGIN);
-        let highlight = options.highlight.as_deref();
-        for (class, name) in highlight.map(|name| ("hot", name)).into_iter().chain([("cold", "others")]) {
+        let highlighted = options.highlight.join(", ");
+        let hot = Some(("hot", &*highlighted)).filter(|_| !highlighted.is_empty());
+        for (class, name) in hot.into_iter().chain([("cold", "others")]) {
             self.rect(class, x, y - 10.0, 20.0);
             self.text(x + 27.0, y, "", name);
             x += 60.0 + 7.0 * name.len() as f64;
