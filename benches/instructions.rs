@@ -4,7 +4,7 @@
 
 use tower_chat_rooms::bench_cases::{self, MESSAGE};
 
-const CASES: [&str; 7] = ["message", "pong", "join-leave", "leftover", "read", "deliver", "resume"];
+const CASES: [&str; 8] = ["message", "pong", "join-leave", "state", "leftover", "read", "deliver", "resume"];
 
 fn main() {
     // `cargo bench` adds an option of its own.
@@ -23,6 +23,7 @@ fn run(case: &str, times: u64) {
         "message" => repeat(times, bench_cases::message(MESSAGE)),
         "pong" => repeat(times, bench_cases::pong()),
         "join-leave" => repeat(times, bench_cases::join_leave(100)),
+        "state" => repeat(times, bench_cases::change_state()),
         "leftover" => repeat(times, bench_cases::leftover()),
         "read" => repeat(times, bench_cases::read()),
         "deliver" => repeat(times, bench_cases::deliver()),

@@ -161,7 +161,7 @@ mod admission;
 #[doc(hidden)]
 pub mod bench_cases {
     pub use crate::delivery::bench_cases::{
-        join_leave, join_leave_while_delivering, message, open_and_leave,
+        change_state, join_leave, join_leave_while_delivering, message, open_and_leave,
     };
     pub use crate::protocol::bench_cases::{
         ENTER, FORGED, MESSAGE, PONG, boundary, encode, long_message, parse, pong,

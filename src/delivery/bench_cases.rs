@@ -61,6 +61,26 @@ pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
     }
 }
 
+/// A member of a room of 10 changes its state, which is announced to the others.
+pub fn change_state() -> impl FnMut() {
+    let room = live_room((0..10).map(|_| no_recipient()));
+    let name = Name::parse("Ann", MaxLen::ANY).expect("a good name");
+    let mut states = [r#"{"typing":true}"#, r#"{"typing":false}"#].into_iter().cycle();
+    let mut now = NOW;
+    move || {
+        // A room announces such changes once in a while.
+        now += Duration::from_secs(1);
+        let announcement = {
+            let mut state = room.lock();
+            let new = states.next().map(Into::into);
+            state.change_profile(ConnectionId(3), &name, |profile| profile.state = new);
+            room.take_announcement(&mut state, || now)
+        };
+        let announcement = announcement.expect("there is something to announce");
+        black_box(announcement.encode(room.id().as_str()));
+    }
+}
+
 /// A client opens a room and leaves it, which removes the room, among this many others.
 pub fn open_and_leave(others: u64) -> impl FnMut() {
     let broker = Arc::new(MemoryBroker::default());
