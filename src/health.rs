@@ -6,11 +6,14 @@ use std::time::Instant;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
-    /// No problem is known. Without a [broker](crate::ChatRoomsBuilder::broker) that other nodes share, this is the
-    /// health until the drain or the shutdown.
+    /// No problem is known. Without a [broker](crate::ChatRoomsBuilder::broker) that other nodes share, and without a
+    /// [message store](crate::ChatRoomsBuilder::store), this is the health until the drain or the shutdown.
     Healthy,
-    /// The broker cannot be used. Connections stay open, and members stay in their rooms. Messages are refused as
-    /// `unavailable`, and clients send them again.
+    /// The broker cannot be used, or the message store has failed. Connections stay open, and members stay in their rooms.
+    /// Messages are refused as `unavailable`, and clients send them again.
+    ///
+    /// A store counts as failed until it answers again and has not failed for ten seconds. It is asked only when there is
+    /// something to store or to read.
     ///
     /// Do not take the node out of your load balancer. It would lose its connections, and all other nodes are probably
     /// in the same state.

@@ -16,9 +16,6 @@ impl ChatRooms {
 
     /// Returns whether the chat rooms can do their work, for example for a readiness endpoint.
     ///
-    /// A message store that fails does not count: clients stay connected, and send their messages again. Watch
-    /// [`Stats::store_failures`] for it.
-    ///
     /// ```
     /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
     /// use http::StatusCode;

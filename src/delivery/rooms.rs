@@ -9,7 +9,7 @@ pub(crate) mod keeping;
 mod presence;
 pub(crate) mod reading;
 pub(crate) mod remote;
-mod store_log;
+mod store_watch;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -217,7 +217,10 @@ impl Engine {
         if self.admission.is_draining() {
             return Health::Draining;
         }
-        self.applier.as_ref().map_or(Health::Healthy, Applier::health)
+        match self.applier.as_ref().map(Applier::health) {
+            None | Some(Health::Healthy) => self.rooms.store_health(),
+            Some(health) => health,
+        }
     }
 
     /// The other nodes, if a broker is shared with them.

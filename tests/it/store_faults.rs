@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower_chat_rooms::store::{MemoryStore, MessageStore, PageRange, StoreFault, StoredMessage};
 use tower_chat_rooms::{
-    Admission, ChatRooms, ChatRoomsBuilder, History, Keep, Limits, MessageId, MessageRequest, Recovery,
-    RoomEvent, RoomId, RoomPolicy, SendError, User, Verdict,
+    Admission, ChatRooms, ChatRoomsBuilder, Health, History, Keep, Limits, MessageId, MessageRequest,
+    Recovery, RoomEvent, RoomId, RoomPolicy, SendError, User, Verdict,
 };
 
 use crate::support::{
@@ -412,6 +412,32 @@ fn callbacks_go_on_after_the_runtime_of_earlier_ones_has_ended() {
             expect_ack(&mut ann, cid).await;
         }
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_health_says_why_messages_cannot_be_stored() {
+    let store = MemoryStore::new();
+    let rooms = rooms_on(&store).build().unwrap();
+    let mut ann = enter(&rooms, "ann", Admission::anonymous()).await;
+    let faults = [(StoreFault::Fail, "has failed"), (StoreFault::Hang, "did not answer within")];
+    for (fault, expected) in faults {
+        assert_eq!(rooms.health(), Health::Healthy);
+        store.set_fault(Some(fault));
+        let [refused, early, late] = ["refused", "early", "late"].map(|cid| format!("{cid} {fault:?}"));
+        ann.send(message(&refused)).await;
+        expect_refused(&mut ann, &refused).await;
+        let Health::Degraded { since, reason } = rooms.health() else { panic!("{:?}", rooms.health()) };
+        assert!(reason.contains(expected), "{reason}");
+        store.set_fault(None);
+        for cid in [early, late] {
+            let Health::Degraded { since: now, .. } = rooms.health() else { panic!("{:?}", rooms.health()) };
+            assert_eq!(now, since);
+            ann.send(message(&cid)).await;
+            expect_own(&mut ann, &cid).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    }
+    assert_eq!(rooms.health(), Health::Healthy);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::doubts::Doubts;
-use super::store_log::StoreLog;
+use super::store_watch::StoreWatch;
 use crate::config::Config;
+use crate::health::Health;
 use crate::hooks::guard::{self, Panicked};
 use crate::ids::{MessageId, RoomId};
 use crate::stats::{Counters, LiveHistogram};
@@ -38,7 +39,7 @@ pub(crate) struct Keeper {
     doubts: Mutex<Doubts>,
     counters: Arc<Counters>,
     turns: Arc<Turns>,
-    log: StoreLog,
+    watch: StoreWatch,
 }
 
 /// The rooms for which the store works on a batch, and the batches that wait for their turns, in order. A closed room and
@@ -64,9 +65,14 @@ impl Keeper {
             shutdown_timeout: timeouts.shutdown_timeout,
             doubts: Mutex::new(Doubts::new(SystemTime::now())),
             turns: Arc::default(),
-            log: StoreLog::new(),
+            watch: StoreWatch::new(),
             counters,
         }
+    }
+
+    /// Whether the store works.
+    pub(super) fn health(&self) -> Health {
+        self.watch.health()
     }
 
     /// Waits until the store works on no other batch of the room.
@@ -86,7 +92,7 @@ impl Keeper {
             for wait in TRIES {
                 match self.append_once(room, messages).await {
                     Ok(ids) => return Ok(ids.into_iter().map(Some).collect()),
-                    Err(error) => self.log.tries_again(room, &error),
+                    Err(error) => self.watch.tries_again(room, &error),
                 }
                 sleep(wait).await;
             }
@@ -141,7 +147,7 @@ impl Keeper {
         }
         let refused = messages.iter().zip(&stored).filter(|(_, stored)| stored.is_none());
         for (message, _) in refused {
-            self.log.refuses(room, message.id(), &error);
+            self.watch.refuses(room, message.id(), &error);
         }
         Ok(stored)
     }
@@ -181,12 +187,12 @@ impl Keeper {
         times.add(start.elapsed());
         match answer {
             Some(Ok(Ok(answer))) => {
-                self.log.works();
+                self.watch.works();
                 return Some(answer);
             }
-            Some(Ok(Err(error))) => self.log.has_failed(room, &error),
-            Some(Err(Panicked)) => {}
-            None => self.log.was_too_slow(room, self.timeout),
+            Some(Ok(Err(error))) => self.watch.has_failed(room, &error),
+            Some(Err(Panicked)) => self.watch.has_panicked(),
+            None => self.watch.was_too_slow(room, self.timeout),
         }
         self.counters.store_failures.add(1);
         None

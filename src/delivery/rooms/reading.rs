@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Rooms;
 use crate::broker::{RoomPlace, Unavailable};
 use crate::delivery::live_room::LiveRoom;
+use crate::health::Health;
 use crate::ids::{MessageId, RoomId};
 use crate::protocol::history;
 use crate::protocol::position::Position;
@@ -67,6 +68,11 @@ impl Rooms {
     /// Whether messages are stored.
     pub(crate) fn has_store(&self) -> bool {
         self.keeper.is_some()
+    }
+
+    /// Whether the message store works. Healthy without a store.
+    pub(crate) fn store_health(&self) -> Health {
+        self.keeper.as_ref().map_or(Health::Healthy, |keeper| keeper.health())
     }
 
     /// Reads messages of a room. It fails if the store does.
