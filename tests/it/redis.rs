@@ -48,22 +48,30 @@ struct Server {
 
 impl Server {
     async fn start() -> Server {
+        Server::start_with(&[]).await
+    }
+
+    async fn start_with(args: &[&str]) -> Server {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("chat-rooms-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let mut server = Server { directory, process: None, nodes: AtomicU32::new(0) };
-        server.spawn().await;
+        server.spawn_with(args).await;
         server
     }
 
     async fn spawn(&mut self) {
+        self.spawn_with(&[]).await;
+    }
+
+    async fn spawn_with(&mut self, args: &[&str]) {
         let binary = std::env::var("CHAT_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
         let socket = self.directory.join("socket");
         let _ = std::fs::remove_file(&socket);
         let mut command = Command::new(binary);
         command.current_dir(&self.directory).stdout(Stdio::null());
-        command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket);
+        command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket).args(args);
         self.process = Some(command.spawn().unwrap());
         while UnixStream::connect(&socket).await.is_err() {
             sleep(Duration::from_millis(10)).await;

@@ -1,7 +1,7 @@
 //! How to connect to the server: finds it, logs in, and checks it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -37,6 +37,8 @@ pub(crate) struct Connector {
     longest_wait: Duration,
     scripts: Arc<Scripts>,
     loads_function: bool,
+    /// Whether there was a warning that the server may evict keys.
+    has_warned: Arc<AtomicBool>,
 }
 
 /// The wait for Redis at the start of a process.
@@ -89,6 +91,7 @@ impl Connector {
             longest_wait: LONGEST.min(settings.lease / 3),
             scripts,
             loads_function: false,
+            has_warned: Arc::default(),
         }
     }
 
@@ -159,7 +162,8 @@ impl Connector {
         lost: Option<&LinkId>,
     ) -> Result<Link, ConnectError> {
         let servers = self.servers();
-        let info = cmd("INFO").arg("server").arg("replication").query_async(&mut connection).await;
+        let info =
+            cmd("INFO").arg("server").arg("replication").arg("memory").query_async(&mut connection).await;
         let info: InfoDict = info.map_err(|error| ConnectError::at(&servers, error))?;
         let version: String = info.get("redis_version").unwrap_or_default();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -167,6 +171,7 @@ impl Connector {
             return Err(ConnectError::too_old(&version));
         }
         self.check_role(&info)?;
+        self.check_eviction(&info);
         let run: Arc<str> = info.get::<String>("run_id").unwrap_or_default().into();
         if let Some(lost) = lost.filter(|lost| lost.run == run) {
             self.close_lost(&mut connection, lost.client).await?;
@@ -183,6 +188,19 @@ impl Connector {
             info!(%error, "cannot load the function `chat_publish` into Redis; only programs that call it need it");
         }
         Ok(Link::new(connection, LinkId { run, client }))
+    }
+
+    /// Warns once if the server may evict keys.
+    fn check_eviction(&self, info: &InfoDict) {
+        let policy: String = info.get("maxmemory_policy").unwrap_or_default();
+        let is_limited = info.get::<u64>("maxmemory").is_some_and(|bytes| bytes > 0);
+        let may_evict = is_limited && !policy.is_empty() && policy != "noeviction";
+        if may_evict && !self.has_warned.swap(true, Ordering::Relaxed) {
+            warn!(
+                policy,
+                "Redis evicts keys when its memory is full, and rooms lose members then: set `maxmemory-policy noeviction`"
+            );
+        }
     }
 
     /// Has the server close a lost connection, on which calls may still be on their way.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::cmd;
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::error::Unavailable;
 use crate::inner::Inner;
@@ -29,6 +29,33 @@ struct Kept {
     rooms_until: HashMap<String, Instant>,
     /// The same, for the sessions of its users.
     users_until: HashMap<String, Instant>,
+    /// The members that this node has removed. All lost nodes are in it.
+    removed: HashMap<String, usize>,
+}
+
+impl Kept {
+    /// Logs which nodes are lost now, and which have no members left. Forgets these.
+    fn update(&mut self, lost: &[String]) {
+        for node in lost {
+            if !self.removed.contains_key(node) {
+                info!(
+                    node,
+                    "a node is gone; removing its members, those with sessions after their resume window"
+                );
+                self.removed.insert(node.clone(), 0);
+            }
+        }
+        self.removed.retain(|node, removed| {
+            let is_left = lost.contains(node);
+            if !is_left {
+                info!(node, removed_here = *removed, "no members of the node are left");
+            }
+            is_left
+        });
+        self.until.retain(|(node, _), _| lost.contains(node));
+        self.rooms_until.retain(|node, _| lost.contains(node));
+        self.users_until.retain(|node, _| lost.contains(node));
+    }
 }
 
 /// How to forget a node.
@@ -47,13 +74,12 @@ impl Inner {
         let mut kept = Kept::default();
         loop {
             sleep(beat / 2 + random::up_to(beat / 2)).await;
-            let Ok(nodes) = self.fence().await else { continue };
-            kept.until.retain(|(node, _), _| nodes.contains(node));
-            kept.rooms_until.retain(|node, _| nodes.contains(node));
-            kept.users_until.retain(|node, _| nodes.contains(node));
+            let Ok(mut nodes) = self.fence().await else { continue };
+            // Its own incarnations are the business of `keep_lease`.
+            nodes.retain(|node| *node != *self.registration.node());
+            kept.update(&nodes);
             for node in nodes {
-                // Its own incarnations are the business of `keep_lease`.
-                if node != *self.registration.node() && self.reap_node(&node, &mut kept).await.is_err() {
+                if self.reap_node(&node, &mut kept).await.is_err() {
                     // The reason is in the log.
                     debug!(node, "cannot remove the members of a lost node; trying again");
                 }
@@ -102,6 +128,7 @@ impl Inner {
             if let Some(until) = Instant::now().checked_add(rest_kept) {
                 kept.until.insert(place, until);
             }
+            *kept.removed.entry(node.to_owned()).or_default() += reaped.len();
             let room: Arc<str> = room.into();
             for Reaped { member, profile, is_hidden, stamp } in reaped {
                 self.hub.member_lost(&room, member, profile, is_hidden, stamp);

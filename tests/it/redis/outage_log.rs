@@ -1,4 +1,4 @@
-//! What a node logs while Redis is away: one line at the beginning, and one at the end.
+//! What a node logs about Redis and about other nodes.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tokio::time::sleep;
 use tower_chat_rooms::{Admission, BrokerNode, Health};
 
 use super::Server;
+use crate::nodes::enter;
 use crate::support::{Client, LogCapture, enter_frame, unlimited};
 
 const ROOMS: usize = 20;
@@ -70,4 +71,40 @@ async fn the_log_has_two_lines_about_the_wait_for_redis_at_the_start() {
     drop(starting.await.unwrap().unwrap());
     assert_eq!([log.count("WARN"), log.count("INFO")], [1, 1], "{}", log.text());
     assert_eq!(log.count("connected to Redis"), 1, "{}", log.text());
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn the_log_names_a_node_that_is_gone() {
+    let log = LogCapture::default();
+    let _guard = log.listen("tower_chat_rooms_redis=info");
+    let server = Server::start().await;
+    let (one, other) = (server.node(unlimited()).await, server.node(unlimited()).await);
+    let (bob, _) = enter(&other, "bob").await;
+    assert_eq!(log.count("a node is gone"), 0, "{}", log.text());
+    // It does not remove its members itself.
+    bob.task.abort();
+    drop(other);
+    until(|| log.count("no members of the node are left") == 1).await;
+    assert_eq!(log.count("a node is gone; removing its members"), 1, "{}", log.text());
+    assert_eq!(log.count("node1@"), 2, "{}", log.text());
+    one.shutdown().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn the_log_warns_once_of_a_server_that_evicts_keys() {
+    for (policy, warnings) in [("allkeys-lru", 1), ("noeviction", 0)] {
+        let log = LogCapture::default();
+        let _guard = log.listen("tower_chat_rooms_redis=warn");
+        let mut server = Server::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", policy]).await;
+        let rooms = server.node(unlimited()).await;
+        assert_eq!(log.count("maxmemory-policy noeviction"), warnings, "{}", log.text());
+        server.kill();
+        until(|| matches!(rooms.health(), Health::Degraded { .. })).await;
+        server.spawn_with(&["--maxmemory", "100mb", "--maxmemory-policy", policy]).await;
+        until(|| rooms.health() == Health::Healthy).await;
+        assert_eq!(log.count("maxmemory-policy noeviction"), warnings, "{}", log.text());
+        rooms.shutdown().await;
+    }
 }
