@@ -12,15 +12,16 @@ pub enum Health {
     /// The broker cannot be used, or the message store has failed. Connections stay open, and members stay in their rooms.
     /// Messages are refused as `unavailable`, and clients send them again.
     ///
-    /// A store counts as failed until it answers again and has not failed for ten seconds. It is asked only when there is
-    /// something to store or to read.
+    /// The store counts as failed until it answers again and has not failed for ten seconds. It is called only when there
+    /// are messages to store or to read, so without any, the node stays degraded.
     ///
     /// Do not take the node out of your load balancer. It would lose its connections, and all other nodes are probably
     /// in the same state.
     Degraded {
         /// When this state began.
         since: Instant,
-        /// The latest error, with what to do. It contains no password.
+        /// The latest error. An error of the broker says what to do, and contains no password. An error of the store
+        /// contains the text of the error that your [`MessageStore`](crate::store::MessageStore) has returned.
         reason: String,
     },
     /// [`drain`](crate::ChatRooms::drain) was called. Send no clients to this node. It closes its connections

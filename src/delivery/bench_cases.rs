@@ -68,7 +68,7 @@ pub fn change_state() -> impl FnMut() {
     let mut states = [r#"{"typing":true}"#, r#"{"typing":false}"#].into_iter().cycle();
     let mut now = NOW;
     move || {
-        // A room announces such changes once in a while.
+        // A room collects such changes and announces them at intervals.
         now += Duration::from_secs(1);
         let announcement = {
             let mut state = room.lock();

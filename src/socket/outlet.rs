@@ -182,7 +182,7 @@ impl Outlet {
         has_progress
     }
 
-    /// Whether nothing waits, and the I/O ends the stream when it is dropped.
+    /// Whether no bytes wait, and dropping the I/O ends the stream.
     pub(super) fn ends_when_dropped(&self) -> bool {
         self.queue.is_empty() && !self.has_unflushed && matches!(self.io, Transport::Tcp(_))
     }

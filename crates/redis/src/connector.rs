@@ -37,7 +37,7 @@ pub(crate) struct Connector {
     longest_wait: Duration,
     scripts: Arc<Scripts>,
     loads_function: bool,
-    /// Whether there was a warning that the server may evict keys.
+    /// Whether the warning that the server may evict keys was logged.
     has_warned: Arc<AtomicBool>,
 }
 
@@ -198,7 +198,7 @@ impl Connector {
         if may_evict && !self.has_warned.swap(true, Ordering::Relaxed) {
             warn!(
                 policy,
-                "Redis evicts keys when its memory is full, and rooms lose members then: set `maxmemory-policy noeviction`"
+                "Redis evicts keys when its memory is full, and then rooms lose members; set `maxmemory-policy noeviction`"
             );
         }
     }

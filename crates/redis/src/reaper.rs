@@ -29,18 +29,18 @@ struct Kept {
     rooms_until: HashMap<String, Instant>,
     /// The same, for the sessions of its users.
     users_until: HashMap<String, Instant>,
-    /// The members that this node has removed. All lost nodes are in it.
+    /// How many members this node has removed. Each lost node has an entry.
     removed: HashMap<String, usize>,
 }
 
 impl Kept {
-    /// Logs which nodes are lost now, and which have no members left. Forgets these.
+    /// Logs nodes that are newly lost, and nodes that have no members left. Forgets the latter.
     fn update(&mut self, lost: &[String]) {
         for node in lost {
             if !self.removed.contains_key(node) {
                 info!(
                     node,
-                    "a node is gone; removing its members, those with sessions after their resume window"
+                    "a node is gone; removing its members, but those that can resume only after the resume window"
                 );
                 self.removed.insert(node.clone(), 0);
             }
@@ -75,7 +75,7 @@ impl Inner {
         loop {
             sleep(beat / 2 + random::up_to(beat / 2)).await;
             let Ok(mut nodes) = self.fence().await else { continue };
-            // Its own incarnations are the business of `keep_lease`.
+            // `keep_lease` takes care of this node's own incarnations.
             nodes.retain(|node| *node != *self.registration.node());
             kept.update(&nodes);
             for node in nodes {

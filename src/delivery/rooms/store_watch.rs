@@ -1,5 +1,5 @@
-//! Whether the message store works, and what the log says about it. Clients send refused messages again, so a store that
-//! fails for long must not fill the log.
+//! Notes whether the message store works, and logs its failures. Clients send refused messages again, so the log must be
+//! limited while the store fails.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use crate::store::erased::StoreError;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 
-/// The store works again if it has not failed for this long. It may fail for some messages and answer others, or read
-/// messages while it cannot store any.
+/// The store counts as failed until it answers again and has not failed for this long. It may fail for some messages
+/// and store others, or read messages while it cannot store any.
 const RECOVERED: Duration = Duration::from_secs(10);
 
-/// Writes at most one line per kind and minute, and one line when the store works again.
+/// The store's current outage. Logs at most one line per kind and minute, and one when the store works again.
 pub(super) struct StoreWatch {
     start: Instant,
     failures: LogLimit,
     tries: LogLimit,
     refusals: LogLimit,
-    /// Whether there is an outage, so that a store that works costs no lock.
+    /// Whether there is an outage. No lock is needed while the store works.
     is_failing: AtomicBool,
     outage: Mutex<Option<Outage>>,
 }
 
-/// The time in which the store fails.
+/// A time during which the store fails.
 struct Outage {
     since: Instant,
     last_failure: Instant,
     reason: String,
-    /// Whether there is a line about it.
+    /// Whether a line about it was logged.
     is_logged: bool,
 }
 

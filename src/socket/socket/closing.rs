@@ -55,7 +55,7 @@ impl Socket {
         while !self.is_gone() && !self.is_unreadable {
             ready!(self.poll_rest(cx));
         }
-        // Its client has closed. To shut down a TCP socket that is dropped next would only cost a system call.
+        // The client has closed, and the TCP socket is dropped next. A shutdown would be an unnecessary system call.
         if self.is_gone() && self.outlet.ends_when_dropped() {
             return Poll::Ready(());
         }

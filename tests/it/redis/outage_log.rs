@@ -82,7 +82,7 @@ async fn the_log_names_a_node_that_is_gone() {
     let (one, other) = (server.node(unlimited()).await, server.node(unlimited()).await);
     let (bob, _) = enter(&other, "bob").await;
     assert_eq!(log.count("a node is gone"), 0, "{}", log.text());
-    // It does not remove its members itself.
+    // The node ends without removing its members.
     bob.task.abort();
     drop(other);
     until(|| log.count("no members of the node are left") == 1).await;
@@ -93,7 +93,7 @@ async fn the_log_names_a_node_that_is_gone() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn the_log_warns_once_of_a_server_that_evicts_keys() {
+async fn the_log_warns_once_about_a_server_that_evicts_keys() {
     for (policy, warnings) in [("allkeys-lru", 1), ("noeviction", 0)] {
         let log = LogCapture::default();
         let _guard = log.listen("tower_chat_rooms_redis=warn");

@@ -44,8 +44,8 @@ pub(crate) struct Options {
     #[arg(long, default_value = "10", value_parser = at_least_one)]
     pub(crate) burst: usize,
 
-    /// Only every Nth member of a room, and its senders, read what they receive. The others let it wait in the kernel, so
-    /// that the load generator needs less CPU. The server's heartbeat must be longer than the run [rate, burst]
+    /// Let only every Nth member of a room read, and the senders. What the others get waits in the kernel, so the load
+    /// generator needs less CPU. The server's heartbeat must be longer than the run [rate, burst]
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     read_every: usize,
 
@@ -142,7 +142,7 @@ impl Options {
         member < self.senders() || member.is_multiple_of(self.read_every) || !self.is_paced()
     }
 
-    /// How many members there are for each one that reads.
+    /// The number of members divided by the number of those that read.
     pub(crate) fn members_per_reader(&self) -> f64 {
         let readers = (0..self.members()).filter(|member| self.reads(*member)).count();
         self.members() as f64 / readers as f64
@@ -181,7 +181,7 @@ impl Options {
         };
         let protocol = if self.v1 { ", chat-rooms.v1" } else { "" };
         let readers = if self.members_per_reader() > 1.0 {
-            format!(", one of {} members reads", self.read_every)
+            format!(", one in {} members reads", self.read_every)
         } else {
             String::new()
         };

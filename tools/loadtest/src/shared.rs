@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     /// Messages due between these times are measured. Set once all have entered.
     begin: AtomicU64,
     end: AtomicU64,
-    /// Number of members of each room that read.
+    /// Number of members that read, for each room.
     rooms: Box<[AtomicU64]>,
 }
 
