@@ -82,6 +82,7 @@ mod reader;
 mod reaper;
 mod reentry;
 mod repairs;
+mod reply;
 mod resume;
 mod room;
 mod scripts;

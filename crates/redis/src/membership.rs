@@ -10,7 +10,8 @@ use crate::error::{EnterError, PublishError, Unavailable};
 use crate::inner::Inner;
 use crate::member::NewMember;
 use crate::node::Published;
-use crate::scripts::{Leave, Reply, Request};
+use crate::reply::Reply;
+use crate::scripts::{Leave, Request};
 use crate::stamp::Stamp;
 
 const ENTER_TIMEOUT: Duration = Duration::from_secs(5);

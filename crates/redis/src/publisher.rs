@@ -14,7 +14,8 @@ use crate::inner::MessageIds;
 use crate::keys::Keys;
 use crate::link::{Command, Commands, Link};
 use crate::node::Published;
-use crate::scripts::{Reply, Request, Scripts};
+use crate::reply::Reply;
+use crate::scripts::{Request, Scripts};
 use crate::settings::Settings;
 use crate::status::Status;
 
