@@ -7,11 +7,10 @@ use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value};
 use tracing::warn;
 
-use crate::batches::RoomPlace;
+use crate::answers::{Published, RoomPlace, RosterEntry};
 use crate::codec::{self, Message};
 use crate::event::LoggedEvent;
 use crate::member::{NewMember, Profile};
-use crate::node::{Published, RosterEntry};
 use crate::room::Page;
 use crate::stamp::{Epoch, Stamp};
 
