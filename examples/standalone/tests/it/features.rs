@@ -71,15 +71,14 @@ async fn the_help_has_sections() {
             "Rates",
         ]
     );
-    for (feature, is_built, section) in [
-        ("jwt", cfg!(feature = "jwt"), "JSON Web Tokens"),
-        ("store", cfg!(feature = "store"), "Stored messages"),
-        ("redis", cfg!(feature = "redis"), "Several nodes"),
-        ("redis-tls", cfg!(feature = "redis-tls"), "Several nodes"),
+    for (hint, is_built, section) in [
+        ("`--features jwt`", cfg!(feature = "jwt"), "JSON Web Tokens"),
+        ("`--features store`", cfg!(feature = "store"), "Stored messages"),
+        ("`--features redis`", cfg!(feature = "redis"), "Several nodes"),
+        ("redis-tls`", cfg!(feature = "redis-tls"), "Several nodes"),
     ] {
         let heading = headings.iter().find(|line| line.starts_with(section)).expect("the section exists");
-        let names_feature = heading.contains(feature);
-        assert_eq!(names_feature, !is_built, "{feature}: {heading}");
+        assert_eq!(heading.contains(hint), !is_built, "{hint}: {heading}");
     }
     let options = help.split("\nListening:").next().and_then(|help| help.split("\nOptions:").nth(1));
     let others: Vec<_> =
