@@ -38,6 +38,8 @@ const PAGE: usize = 500;
 pub(super) struct RedisBroker {
     node: Arc<redis::Node>,
     runtime: Handle,
+    /// Enters and resumptions. They may wait for subscriptions to rooms, which the other calls must not wait for.
+    enters: Calls,
     calls: Calls,
     /// The calls for members and sessions.
     turns: Turns<ConnectionId>,
@@ -51,9 +53,9 @@ pub(super) struct RedisBroker {
 impl RedisBroker {
     pub(super) fn new(node: redis::Node, runtime: Handle) -> RedisBroker {
         let node = Arc::new(node);
-        let (jobs, calls) = (Jobs::new(&node, &runtime), Calls::new());
+        let (jobs, enters, calls) = (Jobs::new(&node, &runtime), Calls::new(), Calls::new());
         let (turns, user_turns, host_turns) = (Turns::default(), Turns::default(), Turns::default());
-        RedisBroker { node, runtime, calls, turns, user_turns, host_turns, jobs }
+        RedisBroker { node, runtime, enters, calls, turns, user_turns, host_turns, jobs }
     }
 
     /// Calls the node about a session of a user, after the earlier calls about that session.
@@ -104,14 +106,14 @@ impl RemoteBroker for RedisBroker {
         let new = new_member_of(&member);
         let entry = member.entry;
         let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
-        let ((mut reply, entered), calls) = (oneshot::channel(), self.calls.clone());
+        let ((mut reply, entered), enters) = (oneshot::channel(), self.enters.clone());
         self.runtime.spawn(async move {
             turn.begin().await;
             let under_way = select! {
                 biased;
                 // Nobody waits for it any more.
                 () = reply.closed() => return,
-                under_way = calls.begin_soon() => under_way,
+                under_way = enters.begin_soon() => under_way,
             };
             let Some(under_way) = under_way else {
                 let _ = reply.send(Err(redis::EnterError::Unavailable));
@@ -120,13 +122,15 @@ impl RemoteBroker for RedisBroker {
             let id = id_of(entry);
             let entered = node.enter(room.as_str(), new, Some(max_members)).await;
             let is_unknown = matches!(entered, Err(redis::EnterError::Unavailable));
+            if !is_unknown {
+                under_way.note_answer();
+            }
             let _ = reply.send(entered);
             // The turn ends when it is certain whether the member is in the room. Otherwise, the member could enter again
             // before it has left.
             if is_unknown {
                 node.leave(room.as_str(), &id, None).await;
             }
-            under_way.note_answer();
         });
         Box::pin(async {
             match entered.await {
@@ -370,9 +374,9 @@ impl RemoteBroker for RedisBroker {
         user: Option<&str>,
     ) -> BoxFuture<'static, Result<(), NotTaken>> {
         let (node, token, new, user) = (self.node.clone(), token.clone(), new.clone(), user_text(user));
-        let calls = self.calls.clone();
+        let enters = self.enters.clone();
         let resumed = self.runtime.spawn(async move {
-            let under_way = calls.begin_soon().await.ok_or(redis::ResumeError::Unavailable)?;
+            let under_way = enters.begin_soon().await.ok_or(redis::ResumeError::Unavailable)?;
             let resumed = node.resume(token.as_str(), new.as_str(), &user).await;
             if resumed != Err(redis::ResumeError::Unavailable) {
                 under_way.note_answer();
