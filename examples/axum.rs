@@ -9,6 +9,7 @@
 //! ```
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::ctrl_c;
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower_chat_rooms::{ChatRooms, PeerAddr, RoomEvent, SendError};
@@ -30,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = ChatRooms::builder().host_events(["notice"]).events(log).build()?;
 
     // A service on its own route stays reachable when routers are nested or merged. A layer, as in
-    // `.layer(rooms.layer("/chat"))`, would not: it has to be the last call on the outermost router.
+    // `.layer(rooms.layer("/chat"))`, would not: it has to be called on the outermost router, after all routes.
     let app = Router::new()
         .route("/", get(Html(PAGE)))
         .route("/rooms", get(list))
@@ -44,12 +48,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // `axum::serve` waits for a request's head without a time limit: put a proxy in front of it, or serve the app as
     // the example `hyper` does.
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, stopping) = oneshot::channel::<()>();
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
+    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopping.await) });
     let server = tokio::spawn(server.into_future());
 
-    tokio::signal::ctrl_c().await?;
+    stopped().await?;
     println!("draining {} chat connections", rooms.stats().connections);
     // `shutdown` ends the WebSockets, axum the other connections, which may never end by themselves.
     drop(stop);
@@ -58,6 +62,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ended??;
     }
     Ok(())
+}
+
+/// Waits for ctrl-c, or for SIGTERM, which systemd, Docker and Kubernetes send.
+async fn stopped() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            stopped = ctrl_c() => stopped,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    ctrl_c().await
 }
 
 /// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a

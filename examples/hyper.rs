@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::ctrl_c;
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tower::{ServiceBuilder, service_fn};
@@ -53,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .enable_connect_protocol();
     let open = GracefulShutdown::new();
     let mut addresses: HashMap<IpAddr, Arc<()>> = HashMap::new();
-    let mut stop = pin!(tokio::signal::ctrl_c());
+    let mut stop = pin!(stopped());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -107,6 +111,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // `rooms` ends the WebSockets, `open` the other connections, which may never end by themselves.
     let _ = tokio::join!(rooms.shutdown(), timeout(Duration::from_secs(1), open.shutdown()));
     Ok(())
+}
+
+/// Waits for ctrl-c, or for SIGTERM, which systemd, Docker and Kubernetes send.
+async fn stopped() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            stopped = ctrl_c() => stopped,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    ctrl_c().await
 }
 
 /// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a

@@ -20,6 +20,9 @@ const BURSTS: u32 = 256;
 /// ... and this many more per minute. The others start with fewer tokens, enough to come back.
 const BURSTS_PER_MINUTE: u32 = 30;
 
+/// A refused client need not wait longer before it tries again.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
 /// Who a rate applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
@@ -50,9 +53,16 @@ pub(crate) struct SharedRates {
 
 #[derive(Default)]
 struct Table {
-    buckets: HashMap<Key, [TokenBucket; ACTIONS.len()]>,
+    buckets: HashMap<Key, [SharedBucket; ACTIONS.len()]>,
     /// When the keys were last checked for ones that can be forgotten.
     cleaned: Duration,
+}
+
+/// A token bucket, and the clients that wait for it.
+struct SharedBucket {
+    tokens: TokenBucket,
+    /// The latest time at which a refused client was told to try again.
+    promised: Duration,
 }
 
 impl SharedRates {
@@ -65,14 +75,14 @@ impl SharedRates {
         let (limits, now) = (&self.context.config.rate_limits, self.context.clock.now());
         let mut table = lock(&self.table);
         let Some(buckets) = table.of(key, limits, now) else { return Ok(()) };
-        buckets[action as usize].take(1, action.rate(limits), || now)
+        buckets[action as usize].take(action.rate(limits), now)
     }
 
     /// Whether an action would be allowed now.
     pub(crate) fn is_allowed(&self, key: &Key, action: Action) -> bool {
         let (limits, now) = (&self.context.config.rate_limits, self.context.clock.now());
         match lock(&self.table).buckets.get_mut(key) {
-            Some(buckets) => buckets[action as usize].has(1, action.rate(limits), now),
+            Some(buckets) => buckets[action as usize].tokens.has(1, action.rate(limits), now),
             None => true,
         }
     }
@@ -90,7 +100,7 @@ impl Table {
         key: &Key,
         limits: &RateLimits,
         now: Duration,
-    ) -> Option<&mut [TokenBucket; ACTIONS.len()]> {
+    ) -> Option<&mut [SharedBucket; ACTIONS.len()]> {
         if !self.buckets.contains_key(key) {
             if self.buckets.len() >= MAX_KEYS {
                 self.clean(limits, now);
@@ -98,7 +108,7 @@ impl Table {
             if self.buckets.len() >= MAX_KEYS {
                 return None;
             }
-            let full = ACTIONS.map(|action| TokenBucket::new(action.rate(limits), now));
+            let full = ACTIONS.map(|action| SharedBucket::new(action.rate(limits), now));
             self.buckets.insert(key.clone(), full);
         }
         self.buckets.get_mut(key)
@@ -111,8 +121,24 @@ impl Table {
         }
         self.cleaned = now;
         self.buckets.retain(|_, buckets| {
-            ACTIONS.iter().any(|action| !buckets[*action as usize].is_full(action.rate(limits), now))
+            ACTIONS.iter().any(|action| !buckets[*action as usize].tokens.is_full(action.rate(limits), now))
         });
+    }
+}
+
+impl SharedBucket {
+    fn new(rate: Rate, now: Duration) -> SharedBucket {
+        SharedBucket { tokens: TokenBucket::new(rate, now), promised: Duration::ZERO }
+    }
+
+    /// Takes a token. The error says when to try again, which is another time for each client: if all came back for
+    /// the next token, they would be refused again and again.
+    fn take(&mut self, rate: Rate, now: Duration) -> Result<(), Duration> {
+        self.tokens.take(1, rate, || now).map_err(|wait| {
+            let next = (self.promised + rate.interval()).min(now + MAX_WAIT);
+            self.promised = next.max(now + wait);
+            self.promised - now
+        })
     }
 }
 
@@ -151,6 +177,26 @@ mod tests {
         assert_eq!(rates.take(&Key::User("ann".into()), Action::NewRoom), Ok(()));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(rates.is_allowed(&peer, Action::NewRoom));
+    }
+
+    /// All used to be told to come back for the same token.
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_wait_as_long_as_told_are_refused_once() {
+        let rates = rates();
+        let peer = Key::Peer(Peer::of([192, 0, 2, 1].into()));
+        for _ in 0..600 {
+            assert_eq!(rates.take(&peer, Action::Enter), Ok(()));
+        }
+        let start = tokio::time::Instant::now();
+        let waits: Vec<_> = (0..400).map(|_| rates.take(&peer, Action::Enter).unwrap_err()).collect();
+        for wait in waits {
+            tokio::time::advance(wait.saturating_sub(start.elapsed())).await;
+            assert_eq!(rates.take(&peer, Action::Enter), Ok(()), "after {wait:?}");
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(40));
+        // However many wait, the time has a limit.
+        let longest = (0..10_000).filter_map(|_| rates.take(&peer, Action::Enter).err()).max();
+        assert!(longest <= Some(MAX_WAIT), "{longest:?}");
     }
 
     #[tokio::test(start_paused = true)]

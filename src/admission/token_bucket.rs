@@ -34,6 +34,12 @@ impl Rate {
         Rate { count, period: Duration::from_secs(60), burst: count }
     }
 
+    /// The time in which one token is added, rounded up.
+    pub(crate) fn interval(self) -> Duration {
+        let nanos = self.period.as_nanos().div_ceil(u128::from(self.count.max(1)));
+        Duration::from_nanos(nanos as u64)
+    }
+
     /// The same rate with another burst.
     pub(crate) fn with_burst(self, burst: u32) -> Rate {
         Rate { burst, ..self }

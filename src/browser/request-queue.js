@@ -17,7 +17,7 @@ export class RequestQueue {
   #window = Infinity;
   #notBefore = 0;
 
-  /** `on` has these handlers: `frame(kind, id)` returns the frame of a request; `send(text)` sends it. */
+  /** `on` has these handlers: `frame(kind, id)` returns the frame of a request; `send(text, kind)` sends it. */
   constructor({ env, budget, unanswered }, on) {
     this.#env = env;
     this.#timer = new Timer(env);
@@ -90,7 +90,7 @@ export class RequestQueue {
       this.#requests.splice(this.#requests.indexOf(request), 1);
       this.#budget.take(text.length);
       this.#unanswered.add(kind, id);
-      this.#on.send(text);
+      this.#on.send(text, kind);
     }
   }
 

@@ -42,7 +42,12 @@ export class RoomRequests {
     this.#token = token;
     this.#on = on;
     const frame = (kind, id) => this.#frame(kind, id);
-    this.#queue = new RequestQueue({ env, budget, unanswered }, { frame, send: on.send });
+    const send = (text, kind) => {
+      // Not earlier: the server may have said to send it only after a long time.
+      if (kind === 'enter') on.asked();
+      on.send(text);
+    };
+    this.#queue = new RequestQueue({ env, budget, unanswered }, { frame, send });
   }
 
   /** Whether the client is or was in a room on this connection. */
@@ -201,7 +206,6 @@ export class RoomRequests {
   #add(id) {
     if (this.#hasEnded || !this.#queue.addEnter(id)) return;
     this.#rooms.get(id).enterStarted();
-    this.#on.asked();
   }
 
   #askForPage(id) {

@@ -194,6 +194,7 @@ impl Connection {
         self.engine.admission.take(address, user, action).map_err(|wait| Exceeded {
             limit: "too many requests from this address or user, over all connections".into(),
             wait,
+            is_shared: true,
         })
     }
 
@@ -262,6 +263,13 @@ impl Connection {
         self.engine.context.counters.errors.add(1);
         let retry = self.is_v1().then_some(millis as u64);
         self.send(&outbound::error(ErrorCode::RateLimited.as_str(), &text, self.known(about), retry));
+        if exceeded.is_shared {
+            // A client that waits as long as it was told must not be closed because it has not entered yet.
+            let time = exceeded.wait.saturating_add(self.config().timeouts.enter_timeout);
+            self.deadline.leave_time_to_enter(time);
+            self.rates.add_shared_violation();
+            return Ok(());
+        }
         Ok(self.rates.add_violations(1)?)
     }
 

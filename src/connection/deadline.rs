@@ -47,6 +47,15 @@ impl Deadline {
         }
     }
 
+    /// Leaves at least this much time to enter a room.
+    pub(super) fn leave_time_to_enter(&mut self, time: Duration) {
+        if let Some(Timer { at, reason: reason @ LeaveReason::NeverEntered }) = self.timer.as_deref()
+            && at.deadline().saturating_duration_since(Instant::now()) < time
+        {
+            self.start(Some((time, *reason)));
+        }
+    }
+
     /// Ready with the reason when the time is over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LeaveReason> {
         match &mut self.timer {

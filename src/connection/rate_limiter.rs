@@ -48,6 +48,8 @@ pub(super) struct Exceeded {
     pub(super) limit: String,
     /// How long until the client can try again.
     pub(super) wait: Duration,
+    /// The rate is that of an address or a user, and others may have used it up.
+    pub(super) is_shared: bool,
 }
 
 impl RateLimiter {
@@ -84,10 +86,12 @@ impl RateLimiter {
         self.messages.take(1, messages(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} messages per second", limits.max_messages_per_second),
             wait,
+            is_shared: false,
         })?;
         self.bytes.take(clamp(len), bytes(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} bytes per second", limits.max_bytes_per_second),
             wait,
+            is_shared: false,
         })
     }
 
@@ -141,6 +145,7 @@ impl RateLimiter {
         self.enters.take(1, enters(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} enters per minute", limits.max_enters_per_minute),
             wait,
+            is_shared: false,
         })
     }
 
@@ -151,6 +156,7 @@ impl RateLimiter {
         self.auths.take(1, auths(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} tokens per minute", limits.max_auths_per_minute),
             wait,
+            is_shared: false,
         })
     }
 
@@ -164,7 +170,14 @@ impl RateLimiter {
                 limits.max_new_rooms_per_minute
             ),
             wait,
+            is_shared: false,
         })
+    }
+
+    /// Counts a frame beyond a rate that the connection shares with others. This is not its fault: its own rates limit how
+    /// often it can try again.
+    pub(super) fn add_shared_violation(&self) {
+        self.context.counters.rate_limited.add(1);
     }
 
     /// Counts frames beyond a rate. Returns an error if the client continues regardless and is to be closed.

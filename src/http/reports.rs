@@ -115,8 +115,8 @@ impl Reports {
         }
         tracing::warn!(
             "a request has no `PeerAddr` extension, so `Limits::max_connections_per_ip`, the \
-             rates per address and `ChatRoomsBuilder::trusted_proxies` have no effect; insert it where you accept \
-             connections, or set `max_connections_per_ip` to `usize::MAX`"
+             rates per address and `ChatRoomsBuilder::trusted_proxies` have no effect; insert it before the request \
+             reaches the chat rooms (in axum, with a layer that is added after theirs), or set `max_connections_per_ip` to `usize::MAX`"
         );
     }
 }

@@ -7,14 +7,16 @@ use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
 use crate::broker::{
-    BatchMessage, BatchOutcome, EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember,
-    RemoteEvent, RemoteMember, RemoteSession, RoomEvent, RoomPlace, Stamp, Submitted, TakenMember,
-    TakenSession, TokenHash, Unavailable, UniqueName, wire,
+    BatchMessage, BatchOutcome, BatchStart, EntryId, EventKind, LoggedEvent, LostMember, MemberSession,
+    NewMember, NotEntered, NotTaken, RemoteEvent, RemoteMember, RemoteSession, RoomEvent, RoomPlace, Stamp,
+    Submitted, TakenMember, TakenSession, TokenHash, Unavailable, UniqueName, wire,
 };
 use crate::config::History;
+use crate::health::Health;
 use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
 use crate::protocol::position::{Epoch, Position};
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 
 /// The beginning of the text of a session's user. It is needed because a user's id may be empty.
 const USER: char = 'u';
@@ -114,6 +116,47 @@ pub(super) fn place_of(place: redis::RoomPlace) -> RoomPlace {
     RoomPlace { position, last_id: place.published.and_then(MessageId::from_u64), late }
 }
 
+pub(super) fn batch_start_of(start: redis::BatchStart) -> Result<BatchStart, Unavailable> {
+    match start {
+        redis::BatchStart::Begun(first) => {
+            Ok(BatchStart::Begun(MessageId::from_u64(first).ok_or(Unavailable)?))
+        }
+        redis::BatchStart::NeedsFloor => Ok(BatchStart::NeedsFloor),
+        _ => Ok(BatchStart::Busy),
+    }
+}
+
+pub(super) fn not_entered_of(error: redis::EnterError) -> NotEntered {
+    match error {
+        redis::EnterError::RoomFull => NotEntered::RoomFull,
+        redis::EnterError::NameTaken { without_owner } => {
+            let anonymous = without_owner.and_then(|id| Some(entry_of(&id)?.member));
+            NotEntered::NameTaken { anonymous }
+        }
+        _ => NotEntered::Unavailable,
+    }
+}
+
+pub(super) fn not_taken_of(error: redis::ResumeError) -> NotTaken {
+    match error {
+        redis::ResumeError::Unknown => NotTaken::Unknown,
+        redis::ResumeError::OtherUser => NotTaken::OtherUser,
+        _ => NotTaken::Unavailable,
+    }
+}
+
+pub(super) fn health_of(outage: Option<redis::Outage>) -> Health {
+    match outage {
+        Some(redis::Outage { since, reason, .. }) => Health::Degraded { since, reason },
+        None => Health::Healthy,
+    }
+}
+
+pub(super) fn stats_of(stats: redis::NodeStats, is_available: bool) -> BrokerStats {
+    let redis::NodeStats { reconnects, events, dropped_messages, lost_members, waiting_calls, .. } = stats;
+    BrokerStats { is_available, reconnects, events, dropped_messages, lost_members, waiting: waiting_calls }
+}
+
 fn kind_of(kind: redis::EventKind) -> EventKind {
     match kind {
         redis::EventKind::Enter => EventKind::Enter,
@@ -141,7 +184,7 @@ pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {
     format!("{member}.{number}")
 }
 
-pub(super) fn entry_of(id: &str) -> Option<EntryId> {
+fn entry_of(id: &str) -> Option<EntryId> {
     let (member, number) = id.split_once('.')?;
     Some(EntryId { member: member.parse().ok()?, number: number.parse().ok()? })
 }

@@ -1,5 +1,6 @@
 //! The writing half of a socket: bytes that the I/O accepts are written immediately, the rest waits in the send queue.
 
+use std::mem::MaybeUninit;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -11,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::protocol::frame::frame_len;
 use crate::socket::Transport;
 use crate::socket::send_queue::{Kind, Lane, Overflow, SendQueue, Size};
+
+/// At most this many bytes are read from a client after its close frame.
+const MAX_DISCARDED: usize = 256 * 1024;
 
 pub(super) struct Outlet {
     io: Transport,
@@ -193,6 +197,19 @@ impl Outlet {
             return Poll::Pending;
         }
         Pin::new(&mut self.io).poll_shutdown(cx).map(|_| ())
+    }
+
+    /// Reads and discards what has arrived already, but not without end. After a read that did not fill its buffer, tokio
+    /// knows that a TCP socket is empty, and this costs no system call.
+    pub(super) fn discard_received(&mut self, cx: &mut Context<'_>) {
+        let mut chunk = [const { MaybeUninit::uninit() }; 4096];
+        for _ in 0..MAX_DISCARDED / chunk.len() {
+            let mut buf = ReadBuf::uninit(&mut chunk);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                _ => break,
+            }
+        }
     }
 
     /// Reads and discards the rest; ready when the client has closed its side.

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from '../../src/browser/chat-rooms.js';
 import { Network, Server } from './server.js';
-import { attempted, NO_RATES, settled, World } from './world.js';
+import { attempted, beats, NO_RATES, settled, World } from './world.js';
 
 /** Connects to a server. `heard` collects what the application is told about each room, `states` the states of the chat. */
 async function open(settings = {}, options = {}) {
@@ -424,6 +424,22 @@ test('many enters that exceed a rate are tried one by one', async () => {
   }
   await Promise.all(joining);
   assert.ok(refused < 44 + 44 * 2, `${refused} refusals; the server closes clients that continue regardless`);
+});
+
+test('an enter that waits because the server has asked for it does not end the connection', async () => {
+  const { world, server, network, chat } = await open();
+  const waits = [300, 1_000, 40_000];
+  server.refuse = () => (waits.length > 0 ? ['rate_limited', { retryAfter: waits.shift() }] : undefined);
+  const joining = ['tea', 'coffee'].map((id) => chat.join(id, { name: 'ann' }));
+  await network.pump();
+  const [{ socket }, rooms] = [world, []];
+  for (const room of joining) room.then(({ id }) => rooms.push(id));
+  for (let second = 1; second <= 80; second += 1) {
+    await beats(world, 1);
+    await network.pump();
+    if (second > 2 && second < 40) assert.deepEqual([waits, rooms], [[], []]);
+  }
+  assert.deepEqual([rooms.sort(), world.socket === socket, chat.state], [['coffee', 'tea'], true, 'online']);
 });
 
 test('rooms that give up do not give up the others', async () => {

@@ -25,6 +25,8 @@ async function inRooms(world, ids, settings = DECLARED, options = {}) {
   const rooms = [];
   for (const roomId of ids) {
     const joining = chat.join(roomId, { name: 'ann', on: { '*': note(roomId) } });
+    // Until the enter is sent.
+    if (settings.rates?.empty) await world.pass(100);
     world.socket.say(entered(0, { roomId }));
     world.socket.say(came(1, '1', { roomId }));
     rooms.push(await joining);
@@ -135,9 +137,9 @@ test('beyond the rate the newest of each event is sent, as soon as possible', as
 test('never more are sent than the server takes, of all rooms together, and each room has its turn', async () => {
   for (const [rate, empty] of [[20, false], [20, true], [1, false], [7, true]]) {
     const world = new World();
-    const { rooms: [tea, coffee] } = await inRooms(world, ['tea', 'coffee'], { ...DECLARED, rates: { ...RATES, transient: rate, ...(empty && { empty }) } });
     const capacity = 2 * rate;
     let [level, filledAt] = [empty ? 0 : capacity, world.now];
+    const { rooms: [tea, coffee] } = await inRooms(world, ['tea', 'coffee'], { ...DECLARED, rates: { ...RATES, transient: rate, ...(empty && { empty }) } });
     const counts = { tea: 0, coffee: 0 };
     world.socket.onsent = ({ event, roomId }) => {
       if (event !== 'pointer') return;

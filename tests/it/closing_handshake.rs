@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms, Timeouts};
 
 use crate::support::{
-    Client, assert_empty, builder, close_code_of, close_frame, default_rooms, frame, rooms_with_log, serve,
-    server_frames, text_frame,
+    Client, HANDSHAKE, assert_empty, builder, close_code_of, close_frame, default_rooms, frame,
+    rooms_with_log, serve, serve_axum, server_frames, text_frame,
 };
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -144,4 +146,24 @@ async fn a_close_after_unread_pongs_is_answered() {
     assert_eq!(begin.elapsed(), Duration::ZERO);
     assert_eq!(last_close_code(&received), 1000);
     assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 closed by the client"]);
+}
+
+/// A socket that is closed while bytes are unread is reset, and its client may never read the close frame.
+#[tokio::test]
+async fn a_client_that_sends_on_after_its_close_frame_sees_a_clean_end() {
+    let rooms = default_rooms();
+    let address = serve_axum(Router::new().route_service("/chat", rooms.service())).await;
+    for more in [0, 1, 4096, 5000, 20_000] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("{HANDSHAKE}\r\n").as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let bytes = [close_frame(1000), vec![0x81; more]].concat();
+        stream.write_all(&bytes).await.unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap_or_else(|error| panic!("{more} more bytes: {error}"));
+        assert_eq!(last_close_code(&received), 1000);
+    }
 }

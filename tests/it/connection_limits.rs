@@ -294,6 +294,56 @@ async fn some_rates_count_all_connections_of_an_address() {
     assert_eq!(rooms.stats().accepted - accepted, 600);
 }
 
+/// Others at the same address may have used up the rate. Clients that came back together were closed for good.
+#[tokio::test(start_paused = true)]
+async fn enters_beyond_the_rate_of_an_address_do_not_close_the_connection() {
+    let rates = RateLimits::default().max_enters_per_minute_per_ip(3).max_rate_violations(5);
+    let rooms = builder().rate_limits(rates).build().unwrap();
+    let (mut ann, _) = Client::connect_v1_from(&rooms, Admission::anonymous(), peer("192.0.2.1")).await;
+    let mut waits = Vec::new();
+    for n in 0..20 {
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": n})).await;
+        match ann.next().await {
+            error if error["event"] == "error" => waits.extend(error["retryAfter"].as_u64()),
+            entered => {
+                assert_eq!((n < 3, &entered["event"]), (true, &json!("entered")), "{entered}");
+                assert_eq!(ann.next().await["event"], "enter");
+            }
+        }
+    }
+    // Each is told to try again at another time.
+    assert_eq!(waits[..4], [20_000, 40_000, 60_000, 60_000]);
+    assert_eq!((waits.len(), rooms.stats().rate_limited), (17, 17));
+}
+
+/// The client waits longer than it may take to enter a room, as the server has asked it to.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_told_to_enter_later_may_do_so() {
+    let rooms = builder()
+        .rate_limits(RateLimits::default().max_enters_per_minute_per_ip(3))
+        .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(10)))
+        .build()
+        .unwrap();
+    let enter = |name: &str| json!({"event": "enter", "message": name, "roomId": "r"});
+    for _ in 0..3 {
+        let (mut bob, _) = Client::connect_v1_from(&rooms, Admission::anonymous(), peer("192.0.2.1")).await;
+        bob.send(enter("bob")).await;
+        assert_eq!(bob.next().await["event"], "entered");
+    }
+    let (mut ann, _) = Client::connect_v1_from(&rooms, Admission::anonymous(), peer("192.0.2.1")).await;
+    ann.send(enter("ann")).await;
+    let wait = Duration::from_millis(ann.next().await["retryAfter"].as_u64().unwrap());
+    assert_eq!(wait, Duration::from_secs(20));
+    tokio::time::sleep(wait).await;
+    ann.send(enter("ann")).await;
+    assert_eq!(ann.next().await["event"], "entered");
+    // Without an enter, the usual time applies.
+    let (mut idle, _) = Client::connect_v1_from(&rooms, Admission::anonymous(), peer("192.0.2.1")).await;
+    let since = tokio::time::Instant::now();
+    assert_eq!(idle.close_code().await, 4002);
+    assert_eq!(since.elapsed(), Duration::from_secs(10));
+}
+
 /// The client has to know, because it sends as much as a full bucket allows.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_starts_with_empty_token_buckets_is_told_so() {

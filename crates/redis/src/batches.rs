@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::answers::{Published, RoomPlace};
 use crate::error::{PublishError, Unavailable};
-use crate::node::{Node, Published};
-use crate::stamp::Epoch;
+use crate::node::Node;
 
 /// How long a call waits for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,19 +45,6 @@ pub struct BatchMessage {
 pub struct BatchOutcome {
     messages: Vec<BatchMessage>,
     has_failed: bool,
-}
-
-/// Where a room is. See [`Node::place`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RoomPlace {
-    /// Its epoch and the number of its latest frame; `None` if the room has no members.
-    pub position: Option<(Epoch, u64)>,
-    /// The messages of batches with ids up to this one are published. `None` if the room has had no batch lately.
-    pub published: Option<u64>,
-    /// The messages of batches with ids up to the asked one that were published after others with higher ids, so that a client
-    /// may have missed them. `None` if they are not known.
-    pub late: Option<Vec<u64>>,
 }
 
 impl BatchMessage {

@@ -140,6 +140,11 @@ impl RoomEvent {
     pub fn profile(&self) -> Option<Profile> {
         (self.kind == EventKind::Profile).then(|| Profile::decode(self.body.clone())).flatten()
     }
+
+    /// Whether clients get a frame for it.
+    pub(crate) fn has_frame(&self) -> bool {
+        !self.kind.is_silent()
+    }
 }
 
 /// An event in a room's log.

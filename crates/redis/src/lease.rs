@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
-use crate::scripts::Reply;
+use crate::reply::Reply;
 use crate::sessions::Put;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};

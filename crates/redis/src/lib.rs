@@ -57,6 +57,7 @@
 //! restart of the server and each failover begins a new epoch in every room, even if no data was lost, because the
 //! server cannot know what nodes received before.
 
+mod answers;
 mod backoff;
 mod batches;
 mod codec;
@@ -82,6 +83,7 @@ mod reader;
 mod reaper;
 mod reentry;
 mod repairs;
+mod reply;
 mod resume;
 mod room;
 mod scripts;
@@ -90,16 +92,18 @@ mod session;
 mod sessions;
 mod settings;
 mod stamp;
+mod start;
 mod status;
 mod subscriber;
 mod sync;
 mod users;
 
-pub use batches::{BatchMessage, BatchOutcome, BatchStart, RoomPlace};
+pub use answers::{NodeStats, Published, RoomCount, RoomPlace, Roster, RosterEntry};
+pub use batches::{BatchMessage, BatchOutcome, BatchStart};
 pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
 pub use event::{Event, EvictionReason, LoggedEvent, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};
-pub use node::{Events, Node, NodeStats, Published, RoomCount, Roster, RosterEntry};
+pub use node::{Events, Node};
 pub use publisher::Publisher;
 pub use session::{Resumed, ResumedMembership, Session};
 pub use settings::{LogNeeds, Settings};

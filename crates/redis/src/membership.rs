@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use crate::answers::Published;
 use crate::error::{EnterError, PublishError, Unavailable};
 use crate::inner::Inner;
 use crate::member::NewMember;
-use crate::node::Published;
-use crate::scripts::{Leave, Reply, Request};
+use crate::reply::Reply;
+use crate::scripts::{Leave, Request};
 use crate::stamp::Stamp;
 
 const ENTER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,30 +5,24 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::cmd;
-use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::answers::{NodeStats, Published, RoomCount, Roster};
 use crate::codec;
-use crate::connector::{Connector, Start};
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
 use crate::event::{Event, LoggedEvent, RoomEvent};
-use crate::hub::Hub;
-use crate::inner::{Inner, MessageIds, Publishers, Tasks};
-use crate::keys::Keys;
-use crate::lease::Registration;
-use crate::link::{Command, Commands, Link};
+use crate::inner::Inner;
+use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
-use crate::profiles::Profiles;
 use crate::queue::Queue;
-use crate::scripts::{NO_LIMIT, Scripts};
+use crate::scripts::NO_LIMIT;
 use crate::session::{Resumed, Session};
-use crate::settings::{Checked, LogNeeds, Settings};
+use crate::settings::{LogNeeds, Settings};
 use crate::stamp::{Epoch, Stamp};
-use crate::status::{Outage, Status};
-use crate::subscriber::Subscriber;
+use crate::start::{Started, start};
+use crate::status::Outage;
 use crate::sync::{Mutex, lock};
-use crate::users::Users;
 
 /// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,72 +47,6 @@ pub struct Events {
     queue: Arc<Queue>,
 }
 
-/// The answer to [`Node::publish`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Published {
-    /// The event's position in the room.
-    pub stamp: Stamp,
-    /// The id of the message, as in [`RoomEvent::id`](crate::RoomEvent::id).
-    pub id: u64,
-    /// Whether a message with this key was published before. The stamp and the id are those of the first one.
-    pub is_repeat: bool,
-}
-
-/// What a node has done since it connected. See [`Node::stats`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NodeStats {
-    /// Connections to Redis that were opened again.
-    pub reconnects: u64,
-    /// Messages that arrived in channels: events of rooms, transient bodies and commands.
-    pub events: u64,
-    /// As [`Node::dropped_messages`].
-    pub dropped_messages: u64,
-    /// Members of lost nodes that this node has removed.
-    pub lost_members: u64,
-    /// Bodies that are being published now, or that wait for Redis.
-    pub waiting_calls: usize,
-}
-
-/// A member in a [`Roster`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RosterEntry {
-    /// The member.
-    pub member: Box<str>,
-    /// What the other members may know about it.
-    pub profile: Profile,
-    /// Its place in the order in which the room's members entered, for [`Node::roster`]'s `after`.
-    pub place: u64,
-    /// The event with which it entered.
-    pub event: u64,
-    /// The epoch of that event, which may be an earlier one.
-    pub epoch: Epoch,
-    /// Whether it is [hidden](NewMember::hidden).
-    pub is_hidden: bool,
-}
-
-/// A page of the members of a room, in the order in which they entered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Roster {
-    /// The room's position; `None` if the room has no members.
-    pub stamp: Option<Stamp>,
-    /// The members.
-    pub members: Vec<RosterEntry>,
-}
-
-/// A room with its members on all nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RoomCount {
-    /// The room.
-    pub room: String,
-    /// As [`Stamp::num`].
-    pub num: u64,
-}
-
 impl Node {
     /// Connects to Redis.
     ///
@@ -127,59 +55,9 @@ impl Node {
     /// Fails if the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached,
     /// [`Settings::wait_for_redis`] decides whether it waits or fails.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
-        let settings = settings.check()?;
-        let scripts = Arc::new(Scripts::new(Keys::new(&settings.prefix), &settings));
-        let connector = Connector::new(&settings, scripts.clone()).loading_function();
-        let mut start = Start::new(&connector);
-        loop {
-            match connector.explain(Node::attempt(&settings, &connector, &scripts).await).await {
-                Err(error) if error.is_temporary() && settings.wait_for_redis => start.wait(&error).await,
-                result => return result.inspect(|_| start.log_end()),
-            }
-        }
-    }
-
-    async fn attempt(
-        settings: &Checked,
-        connector: &Connector,
-        scripts: &Arc<Scripts>,
-    ) -> Result<(Node, Events), ConnectError> {
-        let commands = Commands::new(connector.open_link(None).await?);
-        let keys = Keys::new(&settings.prefix);
-        let queue = Arc::new(Queue::new(settings.max_queued_bytes));
-        let status = Arc::new(Status::new(connector.servers(), Some(queue.clone())));
-        let (hub, requests) = Hub::new(keys.clone(), queue, status.clone());
-        let inner = Arc::new(Inner {
-            name: settings.node_name.clone(),
-            scripts: scripts.clone(),
-            keys,
-            lease: settings.lease,
-            commands,
-            hub,
-            status,
-            registration: Registration::new(&settings.node_name),
-            publishers: Publishers::default(),
-            profiles: Profiles::default(),
-            reentry: AsyncMutex::default(),
-            message_ids: MessageIds::new(),
-            tasks: Tasks::new(),
-            sessions: Mutex::default(),
-            users: Users::default(),
-        });
-        let mut subscriber = Subscriber::new(inner.clone(), connector.clone(), requests.subscriptions);
-        let subscribed = subscriber.connect().await?;
-        inner.spawn(subscriber.run(subscribed));
-        inner.spawn(inner.commands.clone().keep_connected(connector.clone(), inner.status.clone()));
-        inner.spawn(inner.clone().read_logs(requests.reads));
-        if let Err(Unavailable) = inner.register().await {
-            inner.close();
-            return Err(ConnectError::refused());
-        }
-        inner.spawn(inner.clone().reap_lost_nodes());
-        inner.spawn(inner.clone().report_recoveries());
-        let lease = Mutex::new(Some(inner.spawn(inner.clone().keep_lease())));
+        let Started { inner, lease } = start(settings).await?;
         let events = Events { queue: inner.hub.queue().clone() };
-        Ok((Node { inner, lease }, events))
+        Ok((Node { inner, lease: Mutex::new(Some(lease)) }, events))
     }
 
     /// The node's name.

@@ -7,14 +7,15 @@ use redis::cmd;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::answers::Published;
 use crate::codec;
 use crate::connector::{Connector, Start};
 use crate::error::{ConnectError, Unavailable};
 use crate::inner::MessageIds;
 use crate::keys::Keys;
 use crate::link::{Command, Commands, Link};
-use crate::node::Published;
-use crate::scripts::{Reply, Request, Scripts};
+use crate::reply::Reply;
+use crate::scripts::{Request, Scripts};
 use crate::settings::Settings;
 use crate::status::Status;
 

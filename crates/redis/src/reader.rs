@@ -10,9 +10,9 @@ use redis::cmd;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 
+use crate::answers::RoomCount;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
-use crate::node::RoomCount;
 use crate::position::Position;
 use crate::room::Page;
 use crate::scripts::PAGE;

@@ -13,7 +13,8 @@ use crate::error::Unavailable;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
-use crate::scripts::{Reap, Reaped};
+use crate::reply::Reaped;
+use crate::scripts::Reap;
 use crate::sessions::CLOSED_FOR;
 
 /// Members of a lost node that are removed from a room at once. All nodes together remove one batch for each room in half

@@ -11,7 +11,7 @@ use crate::hub::Gate;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::member::NewMember;
-use crate::scripts::{Reply, TakenMember, TakenOver};
+use crate::reply::{Reply, TakenMember, TakenOver};
 use crate::session::{Resumed, ResumedMembership, Session};
 use crate::sessions::Resuming;
 use crate::stamp::Stamp;

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::inner::Inner;
 use crate::lease::process_of;
 use crate::link::{Command, Link};
-use crate::scripts::Reply;
+use crate::reply::Reply;
 use crate::session::{Resumed, ResumedMembership, Session};
 use crate::sync::{Mutex, lock};
 

@@ -16,7 +16,8 @@ use crate::link::{Command, Link};
 use crate::node::Node;
 use crate::random;
 use crate::reaper::BATCH;
-use crate::scripts::{Reap, Reply};
+use crate::reply::Reply;
+use crate::scripts::Reap;
 use crate::sync::{Mutex, lock};
 
 /// How long reading waits for Redis.

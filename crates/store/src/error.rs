@@ -81,6 +81,9 @@ impl From<sqlx::Error> for Error {
         let kind = if is_missing_table { ErrorKind::NotMigrated } else { kind };
         let text = match &error {
             sqlx::Error::PoolTimedOut => NO_CONNECTION,
+            sqlx::Error::Database(database) if kind == ErrorKind::Refused => {
+                if is_of_sqlite(&database.code().unwrap_or_default()) { NO_FILE } else { advice(kind) }
+            }
             _ => advice(kind),
         };
         Error { kind, text: text.into(), source: Some(Arc::new(error)) }
@@ -90,9 +93,17 @@ impl From<sqlx::Error> for Error {
 /// No connection to the database was available in time.
 const NO_CONNECTION: &str = "the database cannot be reached, or all connections to it are in use; check that it runs, and repeat the call";
 
-/// Codes of Postgres have five characters; those of SQLite are numbers, the lowest byte of which is the primary one.
+/// SQLite refuses the file.
+const NO_FILE: &str = "the database's file cannot be opened or written; check the URL, that the directory exists, and the permissions of both";
+
+/// Codes of Postgres have five characters; those of SQLite are numbers.
+fn is_of_sqlite(code: &str) -> bool {
+    code.len() < 5 && code.parse::<u32>().is_ok()
+}
+
+/// The lowest byte of a code of SQLite is the primary one.
 fn kind_of_code(code: &str) -> ErrorKind {
-    if let (true, Ok(code)) = (code.len() < 5, code.parse::<u32>()) {
+    if let (true, Ok(code)) = (is_of_sqlite(code), code.parse::<u32>()) {
         return match code & 0xff {
             // PERM, READONLY, CANTOPEN, AUTH, NOTADB.
             3 | 8 | 14 | 23 | 26 => ErrorKind::Refused,

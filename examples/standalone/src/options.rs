@@ -19,12 +19,27 @@ use crate::settings::{Settings, with_flags};
 use crate::store::Store;
 use crate::tokens::Tokens;
 
-// The sections of the help.
+// The sections of the help. They say which features a build needs for their flags.
 pub(crate) const LISTENING: &str = "Listening";
 pub(crate) const WHO_CONNECTS: &str = "Who may connect";
 pub(crate) const ROOMS: &str = "Rooms and messages";
-pub(crate) const STORE: &str = "Stored messages";
-pub(crate) const NODES: &str = "Several nodes";
+pub(crate) const TOKENS: &str = if cfg!(feature = "jwt") {
+    "JSON Web Tokens"
+} else {
+    "JSON Web Tokens (not in this build; needs `--features jwt`)"
+};
+pub(crate) const STORE: &str = if cfg!(feature = "store") {
+    "Stored messages"
+} else {
+    "Stored messages (not in this build; needs `--features store`)"
+};
+pub(crate) const NODES: &str = if cfg!(feature = "redis-tls") {
+    "Several nodes"
+} else if cfg!(feature = "redis") {
+    "Several nodes (without TLS in this build; TLS needs `--features redis-tls`)"
+} else {
+    "Several nodes (not in this build; needs `--features redis`, or `redis-tls` for TLS)"
+};
 pub(crate) const OPERATIONS: &str = "Operations";
 pub(crate) const HEARTBEATS: &str = "Heartbeats";
 pub(crate) const TIMEOUTS: &str = "Timeouts";

@@ -8,7 +8,7 @@ use tower_chat_rooms::{ChatRoomsBuilder, OnExpiry};
 
 /// Which tokens are accepted. Without a key, anyone may connect.
 #[derive(Args)]
-#[command(next_help_heading = crate::options::WHO_CONNECTS)]
+#[command(next_help_heading = crate::options::TOKENS)]
 pub(crate) struct Tokens {
     /// Require JSON Web Tokens signed with HS256 and this secret (at least 32 bytes)
     #[arg(long, env = "CHAT_JWT_SECRET", hide_env_values = true, group = "key")]

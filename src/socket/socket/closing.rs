@@ -55,6 +55,10 @@ impl Socket {
         while !self.is_gone() && !self.is_unreadable {
             ready!(self.poll_rest(cx));
         }
+        if self.ended == Some(LeaveReason::Closed) {
+            // What it has sent after its close frame.
+            self.outlet.discard_received(cx);
+        }
         // The client has closed, and the TCP socket is dropped next. A shutdown would be an unnecessary system call.
         if self.is_gone() && self.outlet.ends_when_dropped() {
             return Poll::Ready(());

@@ -9,8 +9,9 @@ use tokio::time::sleep;
 use tower_chat_rooms::{Admission, BrokerNode};
 
 use super::Server;
-use super::proxy::{COMMANDS, Proxy};
-use crate::support::{Client, enter_frame, unlimited};
+use super::proxy::{COMMANDS, Proxy, SUBSCRIBER};
+use crate::nodes::enter;
+use crate::support::{Client, enter_frame, leave_frame, unlimited};
 
 const CLIENTS: usize = 3000;
 const CLIENTS_PER_ROOM: usize = 50;
@@ -61,4 +62,34 @@ async fn many_clients_enter_at_once_over_redis() {
     let stats = rooms.stats();
     assert_eq!(stats.entered - stats.left, CLIENTS as u64 + 1);
     rooms.shutdown().await;
+}
+
+/// More enters wait for subscriptions to their rooms than may be under way at once.
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_member_leaves_while_enters_wait() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(&server, "proxy");
+    let settings = proxy.settings().lease(Duration::from_secs(10));
+    let rooms = unlimited().broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap();
+    let other = server.node(unlimited()).await;
+    let (mut ann, _) = enter(&rooms, "ann").await;
+    let (mut bob, _) = enter(&other, "bob").await;
+    ann.next_of("enter").await;
+    proxy.set_held(SUBSCRIBER, true);
+    let mut clients = Vec::new();
+    for n in 0..200 {
+        let (mut client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        client.send(enter_frame("m", &format!("r{n}"))).await;
+        clients.push(client);
+    }
+    // If not all enters are on their way by then, the test is easier to pass, but does not fail.
+    sleep(Duration::from_millis(300)).await;
+    ann.send(leave_frame("r")).await;
+    bob.next_of("out").await;
+    assert_eq!(rooms.stats().entered, 1, "no other client has entered by now");
+    assert_eq!(rooms.stats().connections, 201, "no other client was refused by now");
+    proxy.set_held(SUBSCRIBER, false);
+    rooms.shutdown().await;
+    other.shutdown().await;
 }

@@ -74,6 +74,19 @@ impl Client {
         Client::new(client_io, task).await
     }
 
+    /// Connects from an address as a `chat-rooms.v1` client. Reads the welcome.
+    pub(crate) async fn connect_v1_from(
+        rooms: &ChatRooms,
+        admission: Admission,
+        peer: SocketAddr,
+    ) -> (Client, Value) {
+        let admission = admission.with_protocol("chat-rooms.v1".parse().unwrap());
+        let mut client = Client::connect_from(rooms, admission, peer).await;
+        let welcome = client.next().await;
+        assert_eq!(welcome["event"], "welcome");
+        (client, welcome)
+    }
+
     /// Connects to a server whose end of the pipe is wrapped into other I/O. The pipe holds a few frames.
     pub(crate) async fn connect_through<IO>(
         rooms: &ChatRooms,

@@ -189,6 +189,14 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), String> {
+        // Clients that do not read do not answer heartbeats, and do not see that they are closed.
+        let run = self.warmup.saturating_add(self.duration);
+        if self.members_per_reader() > 1.0 && self.url.is_empty() && self.heartbeat <= run {
+            return Err(
+                "--read-every needs a --heartbeat that is longer than --warmup and --duration together"
+                    .into(),
+            );
+        }
         self.url.iter().try_for_each(|url| match url.scheme_str() {
             Some("ws") if url.host().is_some() => Ok(()),
             Some("wss") => Err("wss:// is not supported: load the server behind its TLS proxy".into()),
@@ -221,6 +229,24 @@ fn rate(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_that_do_not_read_need_a_long_heartbeat() {
+        let check = |flags: &str| {
+            let flags = ["loadtest"].into_iter().chain(flags.split_whitespace());
+            Options::try_parse_from(flags).unwrap().check()
+        };
+        assert!(check("--read-every 10").is_err());
+        assert!(check("--read-every 10 --heartbeat 12s").is_err());
+        for valid in [
+            "",
+            "--read-every 10 --heartbeat 13s",
+            "--read-every 10 --scenario idle",
+            "--read-every 10 --url ws://a/",
+        ] {
+            assert_eq!(check(valid), Ok(()), "{valid}");
+        }
+    }
 
     /// The commands for the load generator in docs/cookbook/load-testing.md.
     #[test]

@@ -102,6 +102,7 @@ async fn errors_say_what_to_do() {
     assert!(error.to_string().contains("call `migrate` first"), "{error}");
     let error = SqliteStore::connect("sqlite:/no/such/directory/chat.db").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("that the directory exists"), "{error}");
     let error = SqliteStore::connect("postgres://localhost").await.unwrap_err();
     assert_eq!(error.to_string(), "the URL must begin with `sqlite:`");
 }

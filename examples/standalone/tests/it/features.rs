@@ -50,23 +50,36 @@ async fn the_help_has_sections() {
     let help = String::from_utf8_lossy(&output.stdout);
     let is_heading = |line: &&str| line.ends_with(':') && !line.starts_with(' ');
     let headings: Vec<_> = help.lines().filter(is_heading).collect();
+    // The rest of a heading says which feature is missing.
+    let names: Vec<_> =
+        headings.iter().filter_map(|line| line.split([':', '(']).next()).map(str::trim).collect();
     assert_eq!(
-        headings,
+        names,
         [
-            "Options:",
-            "Listening:",
-            "Who may connect:",
-            "Rooms and messages:",
-            "Stored messages:",
-            "Several nodes:",
-            "Operations:",
-            "Heartbeats:",
-            "Timeouts:",
-            "Reconnection:",
-            "Limits:",
-            "Rates:",
+            "Options",
+            "Listening",
+            "JSON Web Tokens",
+            "Who may connect",
+            "Rooms and messages",
+            "Stored messages",
+            "Several nodes",
+            "Operations",
+            "Heartbeats",
+            "Timeouts",
+            "Reconnection",
+            "Limits",
+            "Rates",
         ]
     );
+    for (hint, is_built, section) in [
+        ("`--features jwt`", cfg!(feature = "jwt"), "JSON Web Tokens"),
+        ("`--features store`", cfg!(feature = "store"), "Stored messages"),
+        ("`--features redis`", cfg!(feature = "redis"), "Several nodes"),
+        ("redis-tls`", cfg!(feature = "redis-tls"), "Several nodes"),
+    ] {
+        let heading = headings.iter().find(|line| line.starts_with(section)).expect("the section exists");
+        assert_eq!(heading.contains(hint), !is_built, "{hint}: {heading}");
+    }
     let options = help.split("\nListening:").next().and_then(|help| help.split("\nOptions:").nth(1));
     let others: Vec<_> =
         options.into_iter().flat_map(str::lines).filter(|line| line.contains("--")).collect();
