@@ -25,9 +25,10 @@ impl ChatRooms {
     /// fn readiness(rooms: &ChatRooms) -> (StatusCode, String) {
     ///     match rooms.health() {
     ///         Health::Healthy => (StatusCode::OK, "healthy".to_owned()),
-    ///         // Its connections stay open, and all other nodes are probably in the same state.
-    ///         Health::Degraded { since, reason } => {
-    ///             (StatusCode::OK, format!("degraded for {} s: {reason}", since.elapsed().as_secs()))
+    ///         // Its connections stay open, and all other nodes are probably in the same state. The reason is for you, not
+    ///         // for clients.
+    ///         Health::Degraded { since, .. } => {
+    ///             (StatusCode::OK, format!("degraded for {} s", since.elapsed().as_secs()))
     ///         }
     ///         // Draining or shutting down.
     ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "stopping".to_owned()),
