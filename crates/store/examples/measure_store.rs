@@ -1,8 +1,8 @@
 //! Measures how many messages per second a database stores:
 //!
 //! ```sh
-//! cargo run --release -p tower-chat-rooms-store --example measure -- sqlite:measure.db
-//! cargo run --release -p tower-chat-rooms-store --example measure -- postgres://user@host/database
+//! cargo run --release -p tower-chat-rooms-store --example measure_store -- sqlite:measure.db
+//! cargo run --release -p tower-chat-rooms-store --example measure_store -- postgres://user@host/database
 //! ```
 //!
 //! It leaves its messages in rooms whose ids begin with `measure-`, and deletes them at the end.

@@ -1,5 +1,5 @@
 //! Measures a node with a local server:
-//! `cargo run --release -p tower-chat-rooms-redis --example measure`.
+//! `cargo run --release -p tower-chat-rooms-redis --example measure_redis`.
 //!
 //! Compare numbers of one run only, for example with those of `PING`.
 
