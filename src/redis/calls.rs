@@ -6,8 +6,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::progress::Progress;
 
-/// How many calls of a kind are under way at a time. The others wait here. In the connection to Redis, messages and the renewal of
-/// the node's lease would have to wait for them.
+/// How many calls of a kind are under way at a time. The others wait here. In the connection to Redis, messages and the
+/// renewal of the node's lease would have to wait for them.
 const AT_ONCE: usize = 64;
 
 /// The calls of a node of one kind, in the order in which they come.

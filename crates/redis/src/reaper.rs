@@ -41,7 +41,7 @@ impl Kept {
             if !self.removed.contains_key(node) {
                 info!(
                     node,
-                    "a node is gone; removing its members, but those that can resume only after the resume window"
+                    "a node is gone; removing its members; those with sessions stay for the resume window"
                 );
                 self.removed.insert(node.clone(), 0);
             }
